@@ -1,0 +1,91 @@
+"""Group `postgres`: from the raw file through a staging table into the final table."""
+
+import dagster as dg
+
+from taxi_assets.assets.raw import raw_trips
+from taxi_assets.assets.steps import column_schema, step
+from taxi_assets.charts import trips_per_day_chart
+from taxi_assets.partitions import color_and_month
+from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
+from taxi_assets.resources.source import TripSource
+from taxi_assets.trips import COLORS, TripFile
+
+
+class MergeConfig(dg.Config):
+    """What the merge leaves behind."""
+
+    keep_staging: bool = False
+    purge_raw_file: bool = False
+
+
+@dg.asset(partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[raw_trips])
+def postgres_staging_trips(
+    context: dg.AssetExecutionContext, source: TripSource, postgres: Postgres
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The raw file copied into a staging table of its own, `staging.green_tripdata_2020_04`, all or nothing."""
+    with step(context) as trip_file:
+        raw_file = source.raw_file(trip_file)
+        staged = postgres.stage(trip_file, raw_file.path)
+        context.log.info(f"{staged.rows:,} rows copied in {staged.seconds:.1f} s")
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/partition_row_count": staged.rows,
+                "dagster/table_name": f"staging.{trip_file.staging_table}",
+                "bytes": staged.bytes,
+                "seconds": round(staged.seconds, 3),
+                "sha256": raw_file.sha256,
+            }
+        )
+
+
+@dg.asset(
+    partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[postgres_staging_trips],
+    metadata=column_schema(next(iter(COLORS.values())).table_columns),
+)  # fmt: skip
+def postgres_trips(
+    context: dg.AssetExecutionContext, config: MergeConfig, source: TripSource, postgres: Postgres
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The staged rows merged into `public.green_tripdata` or `public.yellow_tripdata`: what is not there is inserted."""
+    with step(context) as trip_file:
+        try:
+            merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
+        except StagingMissingError:
+            if not _staged_in_this_run(context):
+                raise
+            # Another run of the same partition merged what this run staged, and dropped it.
+            merged = Merged(rows=postgres.merged_rows(trip_file), inserted=0, seconds=0)
+        context.log.info(
+            f"{merged.inserted:,} rows inserted, {merged.there_already:,} there already, in {merged.seconds:.1f} s"
+        )
+        if config.purge_raw_file:
+            source.raw_file(trip_file).purge()
+        return dg.MaterializeResult(metadata=_metadata(trip_file, merged, postgres))
+
+
+def _staged_in_this_run(context: dg.AssetExecutionContext) -> bool:
+    records = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=postgres_staging_trips.key, asset_partitions=[context.partition_key]), limit=20
+    ).records
+    return any(record.run_id == context.run.run_id for record in records)
+
+
+def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[str, dg.MetadataValue | object]:
+    schema = column_schema(trip_file.color.table_columns)
+    return {
+        **schema,
+        "dagster/partition_row_count": merged.rows,
+        "dagster/table_name": f"public.{trip_file.color.table}",
+        "rows_inserted": merged.inserted,
+        "rows_there_already": merged.there_already,
+        "seconds": round(merged.seconds, 3),
+        "preview": dg.MetadataValue.table(
+            [dg.TableRecord({name: _shown(value) for name, value in row.items()}) for row in postgres.preview(trip_file)],
+            schema=schema["dagster/column_schema"],
+        ),
+        "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
+    }  # fmt: skip
+
+
+def _shown(value: object) -> str | int | float:
+    """A value as a table record takes it."""
+    return value if isinstance(value, int | float) else "" if value is None else str(value)

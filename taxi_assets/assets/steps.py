@@ -1,0 +1,41 @@
+"""What every step of the graph does around its one sentence: label the run, tell errors, collect metadata.
+
+The assets themselves are in the other modules of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+
+from taxi_assets.errors import TaxiError, TransientError
+from taxi_assets.partitions import trip_file_of
+from taxi_assets.trips import Column, TripFile
+
+
+@contextmanager
+def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[TripFile]:
+    """The trip file of the partition at work, its run labelled with color and file.
+
+    A `TaxiError` becomes a failure with that one sentence; only a transient one may be retried.
+    """
+    trip_file = trip_file_of(context)
+    if isinstance(context, dg.AssetExecutionContext):
+        labels = {"taxi": trip_file.color.name, "file": trip_file.csv_name}
+        context.instance.add_run_tags(context.run.run_id, labels)
+    try:
+        yield trip_file
+    except TaxiError as error:
+        raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
+
+
+def column_schema(columns: tuple[Column, ...]) -> Mapping[str, Any]:
+    """Columns as the definition's metadata shows them in the catalog."""
+    return {
+        "dagster/column_schema": dg.TableSchema([
+            dg.TableColumn(column.postgres_name, column.type, description=column.description) for column in columns
+        ])
+    }  # fmt: skip

@@ -1,0 +1,69 @@
+"""Dagster's own storage: its history in the same Postgres, its logs in the installation's folder.
+
+dagster.yaml names these classes, so that `dagster`, `dg`, `taxi` and the daemon see one history with nothing to
+configure. They only find out where the storage is; the storage itself is dagster-postgres.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster_postgres import DagsterPostgresStorage
+
+from taxi_assets.resources.embedded import embedded_postgres
+from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE
+from taxi_assets.resources.settings import PROJECT, setting, taxi_home
+
+
+def dagster_instance() -> dg.DagsterInstance:
+    """The instance that `dagster` uses when it is called in the project's folder."""
+    return dg.DagsterInstance.from_config(str(PROJECT))
+
+
+class TaxiStorage(DagsterPostgresStorage):
+    """`DAGSTER_POSTGRES_URL`, or a database of its own on the embedded server."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiStorage:
+        return cls(postgres_url=_storage_url(), inst_data=inst_data)
+
+
+class TaxiComputeLogs(LocalComputeLogManager):
+    """What the steps print, below `TAXI_HOME`."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiComputeLogs:
+        return cls(base_dir=str(taxi_home() / "dagster" / "logs"), inst_data=inst_data)
+
+
+class TaxiArtifacts(LocalArtifactStorage):
+    """What Dagster keeps in files, below `TAXI_HOME`."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiArtifacts:
+        return cls(base_dir=str(taxi_home() / "dagster"), inst_data=inst_data)
+
+
+def _storage_url() -> str:
+    # The driver is named because SQLAlchemy 2.1 takes another one by default, with which Dagster loses events.
+    url = setting("DAGSTER_POSTGRES_URL")
+    if url:
+        return f"postgresql+psycopg2://{url.partition('://')[2]}" if "://" in url else url
+    host = embedded_postgres(taxi_home(), TRIPS_DATABASE, DAGSTER_DATABASE)
+    return f"postgresql+psycopg2://postgres@/{DAGSTER_DATABASE}?host={quote(host, safe='')}"

@@ -1,0 +1,1 @@
+ALTER TABLE {month_partition} ATTACH PARTITION {file_partition} FOR VALUES IN ({filename})

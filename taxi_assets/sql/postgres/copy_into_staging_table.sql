@@ -1,0 +1,1 @@
+COPY {staging} ({names}) FROM STDIN (FORMAT csv)

@@ -1,0 +1,1 @@
+INSERT INTO {target} ({names}) {new_rows}

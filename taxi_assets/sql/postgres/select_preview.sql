@@ -1,0 +1,1 @@
+SELECT {names} FROM {table} WHERE filename = {filename} LIMIT 10

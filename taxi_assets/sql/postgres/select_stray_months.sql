@@ -1,0 +1,1 @@
+SELECT DISTINCT date_trunc('month', {pickup})::date AS month FROM strays ORDER BY month
