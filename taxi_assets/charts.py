@@ -46,13 +46,15 @@ def write_trips_chart(trips: pd.DataFrame, path: Path) -> None:
     for color in trips.columns:
         counts = trips[color].dropna()
         axes.plot(counts.index, counts, color=_paint(color), linewidth=2)
-        axes.annotate(f"  {color}", (counts.index[-1], counts.iloc[-1]), va="center", color=_paint(color), weight="bold")
+        axes.annotate(
+            f"  {color}", (counts.index[-1], counts.iloc[-1]), va="center", color=_paint(color), weight="bold"
+        )
     for saturday in trips.index[trips.index.weekday == 5]:
         axes.axvspan(date2num(saturday) - 0.5, date2num(saturday) + 1.5, color="#f3f3f3", zorder=0)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
     axes.margins(x=0.01)
     axes.set_ylim(bottom=0)
-    axes.set_title("Taxi trips per day, weekends grey")
+    axes.set_title(f"Taxi trips per day, {trips.index[0]:%B %Y} to {trips.index[-1]:%B %Y}, weekends grey")
     figure.savefig(path, dpi=110)
 
 

@@ -85,7 +85,9 @@ def demo() -> None:
             )  # fmt: skip
             if not result.success:
                 raise TaxiError(_why(result))
-            done.append((trip_file, *(_metadata(result, name) for name in ("postgres_staging_trips", "postgres_trips"))))
+            done.append(
+                (trip_file, *(_metadata(result, name) for name in ("postgres_staging_trips", "postgres_trips")))
+            )
             progress.advance(bar)
         progress.update(bar, description="loaded")
     _show_demo(console, done)
@@ -98,7 +100,7 @@ def _show_demo(console: Any, done: Sequence[tuple[TripFile, dict[str, Any], dict
     from taxi_assets.resources.postgres import Postgres
 
     table = Table("file", title="Through Dagster into Postgres")
-    for heading in ("rows", "inserted", "there before", "seconds", "MB/s"):
+    for heading in ("rows", "inserted", "before", "seconds", "MB/s"):
         table.add_column(heading, justify="right")
     total: dict[str, int] = {}
     for trip_file, staged, merged in done:

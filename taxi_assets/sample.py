@@ -28,7 +28,7 @@ REFUND_EVERY = 400
 
 # How busy each hour of a day is, weekdays and weekends, midnight first: the rhythm that a chart should show.
 WEEKDAY = [20, 12, 8, 6, 7, 14, 34, 58, 68, 64, 58, 60, 64, 64, 68, 66, 62, 74, 86, 84, 74, 66, 56, 38]
-WEEKEND = [62, 54, 44, 32, 18, 10, 12, 16, 26, 38, 48, 56, 60, 60, 60, 60, 60, 62, 66, 66, 60, 56, 54, 50]
+WEEKEND = [52, 46, 36, 26, 14, 8, 8, 12, 20, 30, 38, 44, 48, 48, 48, 46, 46, 48, 52, 52, 46, 42, 38, 30]
 
 
 def sample_rows(trip_file: TripFile) -> int:
@@ -98,7 +98,20 @@ def _columns(
     for again in (shared, refund):  # the row repeats the trip of the row before
         again[0] = False  # a block's first row has no row before
         at = np.flatnonzero(again)
-        for values in (pickup, dropoff, miles, fare, tip, tolls, extra, congestion, zones[0], zones[1], vendor, passengers):
+        for values in (
+            pickup,
+            dropoff,
+            miles,
+            fare,
+            tip,
+            tolls,
+            extra,
+            congestion,
+            zones[0],
+            zones[1],
+            vendor,
+            passengers,
+        ):
             values[at] = values[at - 1]
     tip[shared] = tip[shared] + 100  # the same trip told twice, with another tip
     sign = np.where(refund, -1, 1)
@@ -120,8 +133,14 @@ def _columns(
     columns = {name: np.where(blank, "", values).tolist() for name, values in text.items()}
     columns["PULocationID"], columns["DOLocationID"] = (zone.astype(str).tolist() for zone in zones)
     amounts = {
-        "trip_distance": miles, "fare_amount": fare, "extra": extra, "mta_tax": mta_tax, "tip_amount": tip,
-        "tolls_amount": tolls, "improvement_surcharge": improvement, "total_amount": total,
+        "trip_distance": miles,
+        "fare_amount": fare,
+        "extra": extra,
+        "mta_tax": mta_tax,
+        "tip_amount": tip,
+        "tolls_amount": tolls,
+        "improvement_surcharge": improvement,
+        "total_amount": total,
         "congestion_surcharge": congestion,
     }
     for name, cents in amounts.items():
@@ -142,19 +161,27 @@ def _pickups(trip_file: TripFile, index: np.ndarray, rows: int, rng: np.random.G
     end = np.datetime64(next_month(trip_file.first_day), "s")
     hours = int((end - start) / np.timedelta64(1, "h"))
     first_weekday = trip_file.first_day.weekday()
-    busy = np.concatenate([
-        np.array(WEEKEND if (first_weekday + day) % 7 >= 5 else WEEKDAY, float) * (1 + 0.15 * np.sin(day * 2.4))
-        for day in range(hours // 24)
-    ])
+    busy = np.concatenate(
+        [
+            np.array(WEEKEND if (first_weekday + day) % 7 >= 5 else WEEKDAY, float) * (1 + 0.04 * np.sin(day * 2.4))
+            for day in range(hours // 24)
+        ]
+    )
     done = np.concatenate([[0.0], np.cumsum(busy)]) / busy.sum()
     place = np.clip((index + rng.normal(0, 300, len(index))) / rows, 0, 0.999999)
     pickup = start + (np.interp(place, done, np.arange(hours + 1)) * 3600).astype("timedelta64[s]")
     stray = index % max(rows // STRAYS, 1) == 2
     years = np.datetime64("2008-12-31T23:05:00", "s")
-    elsewhere = np.array([
-        start - np.timedelta64(40, "m"), end + np.timedelta64(25, "m"), years, end + np.timedelta64(3, "h"),
-        start - np.timedelta64(9, "D"), np.datetime64("2009-01-01T00:03:41", "s"),
-    ])
+    elsewhere = np.array(
+        [
+            start - np.timedelta64(40, "m"),
+            end + np.timedelta64(25, "m"),
+            years,
+            end + np.timedelta64(3, "h"),
+            start - np.timedelta64(9, "D"),
+            np.datetime64("2009-01-01T00:03:41", "s"),
+        ]
+    )
     pickup[stray] = elsewhere[(index[stray] // max(rows // STRAYS, 1)) % len(elsewhere)]
     return pickup
 

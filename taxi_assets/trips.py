@@ -27,7 +27,9 @@ class Column:
         return self.name.lower()
 
 
-ROW_ID = Column("unique_row_id", "text", "md5 of the columns that tell one trip from another; it names a trip, it is no key.")
+ROW_ID = Column(
+    "unique_row_id", "text", "md5 of the columns that tell one trip from another; it names a trip, it is no key."
+)
 FILENAME = Column("filename", "text", "The CSV file that the row came from.")
 
 
@@ -120,33 +122,59 @@ def header_difference(expected: Sequence[str], found: Sequence[str]) -> str | No
     missing = [name for name in expected if name not in found]
     unexpected = [repr(name[:40]) for name in found if name not in expected]
     repeated = sorted({name for name in found if found.count(name) > 1})
-    parts = [f"{what} {', '.join(names)}" for what, names in (
-        ("missing", missing), ("unexpected", unexpected), ("repeated", repeated)) if names]
+    parts = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("repeated", repeated))
+        if names
+    ]
     if not parts:
-        moved = [f"{name} (column {found.index(name) + 1} instead of {place})"
-                 for place, name in enumerate(expected, 1) if found[place - 1] != name]
+        moved = [
+            f"{name} (column {found.index(name) + 1} instead of {place})"
+            for place, name in enumerate(expected, 1)
+            if found[place - 1] != name
+        ]
         parts = [f"out of place {', '.join(moved)}"]
     return "; ".join(parts)
 
 
 # The columns that both colours share, described after the TLC's data dictionaries for yellow and green trips
 # (nyc.gov/site/tlc, "TLC Trip Record Data").
-VENDOR = Column("VendorID", "text", "Who supplied the record: 1 Creative Mobile Technologies, 2 Curb (VeriFone); empty where unknown.")
-FLAG = Column("store_and_fwd_flag", "text", "Y if the meter kept the record for lack of a connection and sent it later, else N.")
-RATE = Column("RatecodeID", "text", "Rate at the end of the trip: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, 5 negotiated, 6 group ride.")
+VENDOR = Column(
+    "VendorID",
+    "text",
+    "Who supplied the record: 1 Creative Mobile Technologies, 2 Curb (VeriFone); empty where unknown.",
+)
+FLAG = Column(
+    "store_and_fwd_flag", "text", "Y if the meter kept the record for lack of a connection and sent it later, else N."
+)
+RATE = Column(
+    "RatecodeID",
+    "text",
+    "Rate at the end of the trip: 1 standard, 2 JFK, 3 Newark, 4 Nassau or Westchester, 5 negotiated, 6 group ride.",
+)
 PICKUP_ZONE = Column("PULocationID", "text", "Taxi zone in which the meter was switched on (1 to 265).")
 DROPOFF_ZONE = Column("DOLocationID", "text", "Taxi zone in which the meter was switched off (1 to 265).")
 PASSENGERS = Column("passenger_count", "integer", "Passengers, as entered by the driver.")
 DISTANCE = Column("trip_distance", "double precision", "Distance by the taximeter, in miles.")
-PAYMENT = Column("payment_type", "integer", "How it was paid: 1 card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided trip.")
+PAYMENT = Column(
+    "payment_type", "integer", "How it was paid: 1 card, 2 cash, 3 no charge, 4 dispute, 5 unknown, 6 voided trip."
+)
 FARE = Column("fare_amount", "double precision", "Fare by time and distance, in dollars; negative for refunds.")
 EXTRA = Column("extra", "double precision", "Extras and surcharges, such as rush hour and overnight, in dollars.")
 MTA_TAX = Column("mta_tax", "double precision", "MTA tax that the metered rate triggers, in dollars.")
 TIP = Column("tip_amount", "double precision", "Tip by card, in dollars; cash tips are not recorded.")
 TOLLS = Column("tolls_amount", "double precision", "All tolls of the trip, in dollars.")
-IMPROVEMENT = Column("improvement_surcharge", "double precision", "Improvement surcharge at the drop of the flag, in dollars.")
-TOTAL = Column("total_amount", "double precision", "What the passenger was charged, cash tips not included, in dollars.")
-CONGESTION = Column("congestion_surcharge", "double precision", "New York State's congestion surcharge, in dollars; mostly empty before February 2019.")
+IMPROVEMENT = Column(
+    "improvement_surcharge", "double precision", "Improvement surcharge at the drop of the flag, in dollars."
+)
+TOTAL = Column(
+    "total_amount", "double precision", "What the passenger was charged, cash tips not included, in dollars."
+)
+CONGESTION = Column(
+    "congestion_surcharge",
+    "double precision",
+    "New York State's congestion surcharge, in dollars; mostly empty before February 2019.",
+)
 EHAIL = Column("ehail_fee", "double precision", "Fee for hailing by app, in dollars; always empty.")
 TRIP_TYPE = Column("trip_type", "integer", "1 hailed in the street, 2 dispatched.")
 
@@ -158,36 +186,99 @@ def _time(name: str, what: str) -> Column:
 YELLOW = Color(
     name="yellow",
     columns=(
-        VENDOR, _time("tpep_pickup_datetime", "on"), _time("tpep_dropoff_datetime", "off"), PASSENGERS, DISTANCE, RATE,
-        FLAG, PICKUP_ZONE, DROPOFF_ZONE, PAYMENT, FARE, EXTRA, MTA_TAX, TIP, TOLLS, IMPROVEMENT, TOTAL, CONGESTION,
+        VENDOR,
+        _time("tpep_pickup_datetime", "on"),
+        _time("tpep_dropoff_datetime", "off"),
+        PASSENGERS,
+        DISTANCE,
+        RATE,
+        FLAG,
+        PICKUP_ZONE,
+        DROPOFF_ZONE,
+        PAYMENT,
+        FARE,
+        EXTRA,
+        MTA_TAX,
+        TIP,
+        TOLLS,
+        IMPROVEMENT,
+        TOTAL,
+        CONGESTION,
     ),
     pickup="tpep_pickup_datetime",
     row_id=(
-        "VendorID", "tpep_pickup_datetime", "tpep_dropoff_datetime", "PULocationID", "DOLocationID", "fare_amount",
+        "VendorID",
+        "tpep_pickup_datetime",
+        "tpep_dropoff_datetime",
+        "PULocationID",
+        "DOLocationID",
+        "fare_amount",
         "trip_distance",
     ),
     published_rows={
-        "2020-01": 6405008, "2020-02": 6299354, "2020-03": 3007292, "2020-04": 237993, "2020-05": 348371,
-        "2020-06": 549760, "2020-07": 800412, "2020-08": 1007284, "2020-09": 1341012, "2020-10": 1681131,
-        "2020-11": 1508985, "2020-12": 1461897, "2021-01": 1369765, "2021-03": 1925152,
+        "2020-01": 6405008,
+        "2020-02": 6299354,
+        "2020-03": 3007292,
+        "2020-04": 237993,
+        "2020-05": 348371,
+        "2020-06": 549760,
+        "2020-07": 800412,
+        "2020-08": 1007284,
+        "2020-09": 1341012,
+        "2020-10": 1681131,
+        "2020-11": 1508985,
+        "2020-12": 1461897,
+        "2021-01": 1369765,
+        "2021-03": 1925152,
     },
 )
 
 GREEN = Color(
     name="green",
     columns=(
-        VENDOR, _time("lpep_pickup_datetime", "on"), _time("lpep_dropoff_datetime", "off"), FLAG, RATE, PICKUP_ZONE,
-        DROPOFF_ZONE, PASSENGERS, DISTANCE, FARE, EXTRA, MTA_TAX, TIP, TOLLS, EHAIL, IMPROVEMENT, TOTAL, PAYMENT,
-        TRIP_TYPE, CONGESTION,
+        VENDOR,
+        _time("lpep_pickup_datetime", "on"),
+        _time("lpep_dropoff_datetime", "off"),
+        FLAG,
+        RATE,
+        PICKUP_ZONE,
+        DROPOFF_ZONE,
+        PASSENGERS,
+        DISTANCE,
+        FARE,
+        EXTRA,
+        MTA_TAX,
+        TIP,
+        TOLLS,
+        EHAIL,
+        IMPROVEMENT,
+        TOTAL,
+        PAYMENT,
+        TRIP_TYPE,
+        CONGESTION,
     ),
     pickup="lpep_pickup_datetime",
     row_id=(
-        "VendorID", "lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID", "fare_amount",
+        "VendorID",
+        "lpep_pickup_datetime",
+        "lpep_dropoff_datetime",
+        "PULocationID",
+        "DOLocationID",
+        "fare_amount",
         "trip_distance",
     ),
     published_rows={
-        "2020-01": 447770, "2020-02": 398632, "2020-03": 223406, "2020-04": 35612, "2020-05": 57360,
-        "2020-06": 63109, "2020-07": 72257, "2020-08": 81063, "2020-09": 87987, "2020-10": 95120, "2020-11": 88605,
+        "2020-01": 447770,
+        "2020-02": 398632,
+        "2020-03": 223406,
+        "2020-04": 35612,
+        "2020-05": 57360,
+        "2020-06": 63109,
+        "2020-07": 72257,
+        "2020-08": 81063,
+        "2020-09": 87987,
+        "2020-10": 95120,
+        "2020-11": 88605,
         "2020-12": 83130,
     },
 )

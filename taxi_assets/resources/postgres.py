@@ -442,7 +442,9 @@ def _told() -> Iterator[None]:
     except psycopg.Error as error:
         said = (error.diag.message_primary or str(error)).strip().splitlines()[0]
         if isinstance(error, errors.DiskFull):
-            raise TaxiError(f"The disk of the Postgres server is full ({said}): make room, then run this again.") from None
+            raise TaxiError(
+                f"The disk of the Postgres server is full ({said}): make room, then run this again."
+            ) from None
         if isinstance(error, errors.InsufficientPrivilege):
             raise TaxiError(
                 f"Postgres does not allow it ({said}): grant the user of TAXI_POSTGRES_URL the right to create schemas "
