@@ -40,6 +40,7 @@ def write_trips_chart(trips: pd.DataFrame, path: Path) -> None:
         trips: one row a day, one column a color, numbers of trips.
         path: the PNG to write.
     """
+    import pandas as pd
     from matplotlib.dates import ConciseDateFormatter, date2num
 
     figure, axes = _figure(10, 4.5)
@@ -49,7 +50,7 @@ def write_trips_chart(trips: pd.DataFrame, path: Path) -> None:
         axes.annotate(
             f"  {color}", (counts.index[-1], counts.iloc[-1]), va="center", color=_paint(color), weight="bold"
         )
-    for saturday in trips.index[trips.index.weekday == 5]:
+    for saturday in trips.index[pd.DatetimeIndex(trips.index).weekday == 5]:
         axes.axvspan(date2num(saturday) - 0.5, date2num(saturday) + 1.5, color="#f3f3f3", zorder=0)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator(), show_offset=False))
     axes.margins(x=0.01)

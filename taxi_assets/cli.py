@@ -41,7 +41,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def taxi() -> None:
-    """New York's taxi trips, month by month, into Postgres.
+    r"""New York's taxi trips, month by month, into Postgres.
 
     \b
     taxi demo               six months of sample trips into the embedded Postgres
@@ -53,7 +53,7 @@ def taxi() -> None:
 
 @taxi.command()
 def demo() -> None:
-    """Load three sample months of both colors through Dagster, show what went in, and draw it.
+    r"""Load three sample months of both colors through Dagster, show what went in, and draw it.
 
     A second run finds everything there and inserts nothing.
 
@@ -74,7 +74,7 @@ def demo() -> None:
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    done = []
+    done: list[tuple[TripFile, dict[str, Any], dict[str, Any]]] = []
     with dagster_instance() as instance, Progress(*columns, console=console) as progress:
         bar = progress.add_task("loading", total=len(trip_files))
         for trip_file in trip_files:
@@ -85,9 +85,7 @@ def demo() -> None:
             )  # fmt: skip
             if not result.success:
                 raise TaxiError(_why(result))
-            done.append(
-                (trip_file, *(_metadata(result, name) for name in ("postgres_staging_trips", "postgres_trips")))
-            )
+            done.append((trip_file, _metadata(result, "postgres_staging_trips"), _metadata(result, "postgres_trips")))
             progress.advance(bar)
         progress.update(bar, description="loaded")
     _show_demo(console, done)
@@ -118,7 +116,8 @@ def _show_demo(console: Any, done: Sequence[tuple[TripFile, dict[str, Any], dict
         console.print("Every row was there before: nothing was inserted.")
     chart = taxi_home() / "demo-trips-per-day.png"
     write_trips_chart(_trips_per_day(Postgres(), [trip_file for trip_file, _, _ in done]), chart)
-    console.print(f"""
+    console.print(
+        f"""
 The trips per day are drawn in [bold]{chart}[/bold]
 
 Next:
@@ -143,6 +142,7 @@ def _trips_per_day(postgres: Any, trip_files: Sequence[TripFile]) -> pd.DataFram
 
 
 def _metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """What a run's materialization of an asset says of itself."""
     materialization = result.asset_materializations_for_node(asset)[0]
     return {name: value.value for name, value in materialization.metadata.items()}
 
@@ -161,7 +161,7 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
 @click.option("--port", default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="There is no login: keep it on this machine.")
 def dev(host: str, port: int) -> None:
-    """Serve the UI, the schedules and the run queue until Ctrl-C.
+    r"""Serve the UI, the schedules and the run queue until Ctrl-C.
 
     \b
     Examples:
@@ -184,7 +184,7 @@ def dev(host: str, port: int) -> None:
 @taxi.command()
 @click.option("--all", "all_months", is_flag=True, help="Show the months without anything, too.")
 def status(all_months: bool) -> None:
-    """Show for each color and month what is fetched, staged and merged, and how many rows.
+    r"""Show for each color and month what is fetched, staged and merged, and how many rows.
 
     \b
     Examples:
@@ -231,7 +231,7 @@ def _merged_rows() -> dict[str, int]:
 
     rows: dict[str, int] = {}
     with dagster_instance() as instance:
-        records, cursor, more = [], None, True
+        cursor, more = None, True
         while more:
             page = instance.fetch_materializations(dg.AssetKey("postgres_trips"), limit=500, cursor=cursor)
             records, cursor, more = page.records, page.cursor, page.has_more
@@ -239,14 +239,14 @@ def _merged_rows() -> dict[str, int]:
                 materialization = record.asset_materialization
                 count = materialization.metadata.get("dagster/partition_row_count") if materialization else None
                 if record.partition_key and count:
-                    rows.setdefault(record.partition_key, int(count.value))
+                    rows.setdefault(record.partition_key, int(str(count.value)))
     return rows
 
 
 @taxi.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
-    """Open a prompt on the trips database, or hand ARGUMENTS to psql.
+    r"""Open a prompt on the trips database, or hand ARGUMENTS to psql.
 
     \b
     Examples:
@@ -292,7 +292,7 @@ def _database(postgres: Any) -> str:
 @click.option("--rows", type=click.IntRange(min=1), help="Rows of each file.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def sample(color: tuple[str, ...], months: tuple[str, ...], rows: int | None, folder: Path) -> None:
-    """Write sample files in the TLC's format into FOLDER, to be loaded with TAXI_SOURCE=FOLDER.
+    r"""Write sample files in the TLC's format into FOLDER, to be loaded with TAXI_SOURCE=FOLDER.
 
     \b
     Examples:

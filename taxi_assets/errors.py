@@ -10,7 +10,7 @@ class TaxiError(Exception):
     """Something that stays wrong until somebody changes it; the message is one sentence."""
 
 
-class BadTripFile(TaxiError):
+class BadTripFileError(TaxiError):
     """A trip file that is not what it should be. Nothing of it is loaded."""
 
 

@@ -196,4 +196,4 @@ def _decimals(hundredths: np.ndarray) -> list[str]:
         whole, cents = divmod(abs(value), 100)
         number = f"{whole or ''}.{cents:02d}".rstrip("0") if cents else str(whole)
         texts.append(f"-{number}" if value < 0 else number)
-    return np.array(texts, dtype=object)[place].tolist()
+    return list(np.array(texts, dtype=object)[place])

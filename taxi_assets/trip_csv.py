@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from taxi_assets.errors import BadTripFile
+from taxi_assets.errors import BadTripFileError
 from taxi_assets.trips import Color, TripFile, header_difference
 
 BLOCK_BYTES = 1 << 20
@@ -56,7 +56,7 @@ class TripCsv:
         """The header's names, as they are.
 
         Raises:
-            BadTripFile: the file is not gzip, or broken, or empty.
+            BadTripFileError: the file is not gzip, or broken, or empty.
         """
         first = next(self._lines_in_blocks(), b"")
         return first.partition(b"\n")[0].decode("utf-8", "replace").split(",")
@@ -65,7 +65,7 @@ class TripCsv:
         """The number of rows, without looking at them; reads the file to its end.
 
         Raises:
-            BadTripFile: the file is not gzip, or broken, or has no rows.
+            BadTripFileError: the file is not gzip, or broken, or has no rows.
         """
         for _, rows in self._rows_in_blocks():
             self.rows += rows.count(b"\n")
@@ -78,12 +78,14 @@ class TripCsv:
         may follow; a byte order mark is skipped.
 
         Raises:
-            BadTripFile: naming line and column. What was yielded before is then worthless.
+            BadTripFileError: naming line and column. What was yielded before is then worthless.
         """
         for header, rows in self._rows_in_blocks():
             difference = header_difference(self.color.header, header)
             if difference:
-                raise BadTripFile(f"{self.name} does not have the header of {self.color.name} trips: {difference}.")
+                raise BadTripFileError(
+                    f"{self.name} does not have the header of {self.color.name} trips: {difference}."
+                )
             self._check(rows)
             self.rows += rows.count(b"\n")
             self.bytes += len(rows)
@@ -103,7 +105,7 @@ class TripCsv:
                 yield header, rows + b"\n"
             blank = blank or len(block) - len(rows) > bool(rows)
         if not self.rows:
-            raise BadTripFile(
+            raise BadTripFileError(
                 f"{self.name} {'has a header but no rows' if header else 'is empty'}: "
                 f"look at what the source delivers under this name."
             )
@@ -121,7 +123,7 @@ class TripCsv:
             whole, feed, rest = chunk.rpartition(b"\n")
             rest += kept_back
             if len(rest) > LONGEST_LINE:
-                raise BadTripFile(f"{self.name} has a line of more than {LONGEST_LINE} bytes: it is no trip file.")
+                raise BadTripFileError(f"{self.name} has a line of more than {LONGEST_LINE} bytes: it is no trip file.")
             if feed:
                 yield whole + feed
         if rest := _line_feeds(rest):
@@ -133,17 +135,17 @@ class TripCsv:
                 while chunk := file.read(BLOCK_BYTES):
                     yield chunk
         except EOFError:
-            raise BadTripFile(
+            raise BadTripFileError(
                 f"{self.name} ends before its gzip trailer: the download broke off; fetch it again."
             ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
             start = self.path.open("rb").read(60)
             if start[:2] != b"\x1f\x8b":
-                raise BadTripFile(
+                raise BadTripFileError(
                     f"{self.name} is not gzip, it begins with {_shown(start)}: "
                     f"look at what the source delivers under this name."
                 ) from None
-            raise BadTripFile(f"{self.name} is broken ({error}): fetch it again.") from None
+            raise BadTripFileError(f"{self.name} is broken ({error}): fetch it again.") from None
 
     def _check(self, rows: bytes) -> None:
         if not self._is_plain(rows):
@@ -167,14 +169,14 @@ class TripCsv:
         separators = len(self.color.columns) - 1
         if len(commas) != separators * len(ends):
             return False
-        commas = commas.reshape(-1, separators)
-        if (commas[1:, 0] < ends[:-1]).any() or (commas[:, -1] > ends).any():
+        by_row = commas.reshape(-1, separators)
+        if (by_row[1:, 0] < ends[:-1]).any() or (by_row[:, -1] > ends).any():
             return False
         times = 0
         for place, column in enumerate(self.color.columns):
             if column.type != "timestamp":
                 continue
-            start, length = commas[:, place - 1] + 1, commas[:, place] - commas[:, place - 1] - 1
+            start, length = by_row[:, place - 1] + 1, by_row[:, place] - by_row[:, place - 1] - 1
             if column.name != self.color.pickup:
                 start, length = start[length > 0], length[length > 0]
             if (length != 19).any():
@@ -201,13 +203,15 @@ class TripCsv:
                 self._refuse("there is a quote, which trip files never have", where)
             if not pattern.fullmatch(field):
                 said = f"{_shown(field)} is not {FIELD_NAMES.get(column.type, 'a text')}" if field else "it is empty"
-                self._refuse(said if len(fields) == expected else f"{said}; the row has {len(fields)} fields instead of {expected}", where)  # fmt: skip
+                if len(fields) != expected:
+                    said += f"; the row has {len(fields)} fields instead of {expected}"
+                self._refuse(said, where)
         where = f"line {number}, column {self.color.columns[min(len(fields), expected) - 1].name}"
         self._refuse(f"the row has {len(fields)} fields instead of {expected}", where)
 
     def _refuse(self, what: str, where: str | None = None) -> NoReturn:
         where = where or f"line {self.rows + 2}"
-        raise BadTripFile(f"{self.name}, {where}: {what}. Nothing of the file was loaded; mend or fetch it again.")
+        raise BadTripFileError(f"{self.name}, {where}: {what}. Nothing of the file was loaded; mend or fetch it again.")
 
 
 def _pattern(type_: str, required: bool) -> bytes:

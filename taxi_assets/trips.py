@@ -53,6 +53,7 @@ class Color:
 
     @property
     def header(self) -> list[str]:
+        """The names of the columns, in order."""
         return [column.name for column in self.columns]
 
     @property
@@ -75,10 +76,12 @@ class TripFile:
 
     @classmethod
     def of(cls, color: str, month: str) -> TripFile:
+        """By the color's name and the month, `2020-04`."""
         return cls(COLORS[color], month)
 
     @property
     def stem(self) -> str:
+        """The name without its endings: `green_tripdata_2020-04`."""
         return f"{self.color.name}_tripdata_{self.month}"
 
     @property
@@ -98,6 +101,7 @@ class TripFile:
 
     @property
     def first_day(self) -> date:
+        """The first day of the month."""
         return date.fromisoformat(f"{self.month}-01")
 
     @property

@@ -1,5 +1,7 @@
 """Group `postgres`: from the raw file through a staging table into the final table."""
 
+from typing import Any
+
 import dagster as dg
 
 from taxi_assets.assets.raw import raw_trips
@@ -45,7 +47,7 @@ def postgres_staging_trips(
 def postgres_trips(
     context: dg.AssetExecutionContext, config: MergeConfig, source: TripSource, postgres: Postgres
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The staged rows merged into `public.green_tripdata` or `public.yellow_tripdata`: what is not there is inserted."""
+    """The staged rows merged into the final table, `public.green_tripdata`: what is not there yet is inserted."""
     with step(context) as trip_file:
         try:
             merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
@@ -69,7 +71,7 @@ def _staged_in_this_run(context: dg.AssetExecutionContext) -> bool:
     return any(record.run_id == context.run.run_id for record in records)
 
 
-def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[str, dg.MetadataValue | object]:
+def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[str, Any]:
     schema = column_schema(trip_file.color.table_columns)
     return {
         **schema,
@@ -79,13 +81,12 @@ def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[s
         "rows_there_already": merged.there_already,
         "seconds": round(merged.seconds, 3),
         "preview": dg.MetadataValue.table(
-            [dg.TableRecord({name: _shown(value) for name, value in row.items()}) for row in postgres.preview(trip_file)],
-            schema=schema["dagster/column_schema"],
+            [dg.TableRecord(_shown(row)) for row in postgres.preview(trip_file)], schema["dagster/column_schema"]
         ),
         "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
     }  # fmt: skip
 
 
-def _shown(value: object) -> str | int | float:
-    """A value as a table record takes it."""
-    return value if isinstance(value, int | float) else "" if value is None else str(value)
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as a table record takes it: numbers and texts."""
+    return {name: value if isinstance(value, int | float) else str(value or "") for name, value in row.items()}

@@ -11,7 +11,7 @@ from taxi_assets.resources.source import TripSource
 
 @dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv", "gzip"})
 def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The month's trips as the source publishes them: one gzip CSV, fetched only when the source has another edition."""
+    """The month's trips as the source publishes them: one gzip CSV, fetched again only when the source changed it."""
     with step(context) as trip_file:
         started = time.monotonic()
         raw_file = source.fetch(trip_file)

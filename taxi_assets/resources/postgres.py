@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from taxi_assets.errors import BadTripFile, TaxiError, TransientError
+from taxi_assets.errors import BadTripFileError, TaxiError, TransientError
 from taxi_assets.resources.embedded import EmbeddedPostgresError, embedded_postgres
 from taxi_assets.resources.settings import setting, taxi_home
 from taxi_assets.sql import postgres as statement
@@ -64,6 +64,7 @@ class Merged:
 
     @property
     def there_already(self) -> int:
+        """The rows whose id was in the table before."""
         return self.rows - self.inserted
 
 
@@ -112,8 +113,8 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
             version = connection.info.server_version // 10_000
             if version < OLDEST_VERSION:
                 raise TaxiError(
-                    f"The server of TAXI_POSTGRES_URL is Postgres {version}: set TAXI_POSTGRES_URL to version {OLDEST_VERSION} "
-                    f"or later."
+                    f"The server of TAXI_POSTGRES_URL is Postgres {version}: set "
+                    f"TAXI_POSTGRES_URL to version {OLDEST_VERSION} or later."
                 )
             for name, value in SESSION_SETTINGS.items():
                 with contextlib.suppress(psycopg.errors.InvalidParameterValue):  # not on every platform
@@ -129,7 +130,7 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
             progress: called with the number of rows sent so far.
 
         Raises:
-            BadTripFile: naming file, line and column; the staging table is as it was before.
+            BadTripFileError: naming file, line and column; the staging table is as it was before.
         """
         started = time.monotonic()
         names = _Names(trip_file)
@@ -302,10 +303,7 @@ class _Names:
 def _definitions(columns: tuple[Column, ...]) -> sql.Composed:
     from psycopg.sql import SQL, Identifier
 
-    return SQL(", ").join(
-        SQL("{} {}").format(Identifier(column.postgres_name), SQL(cast("LiteralString", column.type)))
-        for column in columns
-    )
+    return SQL(", ").join(SQL("{} {}").format(Identifier(column.postgres_name), SQL(column.type)) for column in columns)
 
 
 def _literal(value: Any) -> sql.Literal:
@@ -340,7 +338,7 @@ def _staged_rows(cursor: psycopg.Cursor[Any], names: _Names) -> int:
     cursor.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", (schema_and_name,))
     noted = (cursor.fetchone() or (None,))[0]
     has_rows = cursor.execute(names.fill("SELECT EXISTS (SELECT FROM {staging})")).fetchone() == (True,)
-    if not (noted or "").isdigit() or not has_rows:
+    if not noted or not has_rows:
         raise TaxiError(
             f"{schema_and_name} has lost its rows, as after a crash of the server: "
             f"materialize postgres_staging_trips for {names.trip_file.partition_key} again."
@@ -475,7 +473,7 @@ def _connection_error(error: psycopg.OperationalError) -> TaxiError:
     return (TaxiError if final else TransientError)(f"Postgres cannot be reached ({said}): {hint}.")
 
 
-def _bad_row(error: Exception, trip_file: TripFile) -> BadTripFile | None:
+def _bad_row(error: Exception, trip_file: TripFile) -> BadTripFileError | None:
     """What is wrong in the file, where Postgres' own parser refused a field; None for any other error."""
     import psycopg
 
@@ -486,7 +484,7 @@ def _bad_row(error: Exception, trip_file: TripFile) -> BadTripFile | None:
         return None
     line, column, _ = where.groups()
     named = next((c.name for c in trip_file.color.columns if c.postgres_name == column), column)
-    return BadTripFile(
+    return BadTripFileError(
         f"{trip_file.gz_name}, line {int(line) + 1}{f', column {named}' if named else ''}: "  # + 1 for the header
         f"{error.diag.message_primary}. Nothing of the file was loaded; mend or fetch it again."
     )

@@ -125,7 +125,7 @@ class TripSource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             TaxiError: the source does not have it, or the disk is full.
-            BadTripFile: what the source has is no trip file.
+            BadTripFileError: what the source has is no trip file.
             TransientError: the network failed, however often it was tried.
         """
         path = self.raw_path(trip_file)
@@ -220,7 +220,7 @@ class _Folder:
         if version == known:
             return None
         with self.path.open("rb") as file, contextlib.ExitStack() as stack:
-            out: IO[bytes] = stack.enter_context(part.open("wb"))
+            out: IO[bytes] | gzip.GzipFile = stack.enter_context(part.open("wb"))
             if self.path.suffix == ".csv":  # raw files are gzip, whatever the source has
                 out = stack.enter_context(gzip.GzipFile(part.stem, "wb", compresslevel=1, fileobj=out, mtime=0))
             done = 0
@@ -244,7 +244,7 @@ class _Web:
         version: dict[str, str] = {}
         for attempt in range(self.attempts):
             if attempt:  # half of the pause by chance, so that runs that broke together do not come back together
-                time.sleep(self.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+                time.sleep(self.backoff_seconds * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # noqa: S311
             done = part.stat().st_size if part.exists() else 0
             try:
                 with self._get(known if not done else None, version, done) as response:
@@ -252,7 +252,7 @@ class _Web:
                         return None
                     if response.status_code == 416:  # the file at the source is shorter than what we have of it
                         part.unlink()
-                        raise _Broken("it changed at the source")
+                        raise _BrokenOffError("it changed at the source")
                     self._refuse(response)
                     found = _version(response)
                     if found and found == known:  # a server that knows no conditions
@@ -267,9 +267,9 @@ class _Web:
                             out.write(chunk)
                             progress(done := done + len(chunk), total)
                     if total is not None and done != total:
-                        raise _Broken(f"{done} of {total} bytes came")
+                        raise _BrokenOffError(f"{done} of {total} bytes came")
                     return version
-            except (requests.RequestException, urllib3.exceptions.HTTPError, _Broken) as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, _BrokenOffError) as error:
                 cause = _cause(error)
         raise TransientError(
             f"{self.name} could not be fetched from {self.source} in {self.attempts} attempts ({cause}): "
@@ -296,7 +296,7 @@ class _Web:
                 f"check the month, or set TAXI_SOURCE to where it is."
             )
         if status == 429 or status >= 500:
-            raise _Broken(f"HTTP {status}")
+            raise _BrokenOffError(f"HTTP {status}")
         if status not in (200, 206):
             raise TaxiError(
                 f"{self.source} answers HTTP {status} ({response.reason}) for {self.name}: "
@@ -304,7 +304,7 @@ class _Web:
             )
 
 
-class _Broken(Exception):
+class _BrokenOffError(Exception):
     """A download that may work at the next attempt."""
 
 
@@ -318,7 +318,7 @@ def _cause(error: Exception) -> str:
     """What is behind a chain of wrapped network errors, without the address it happened at."""
     import requests
 
-    if isinstance(error, _Broken):
+    if isinstance(error, _BrokenOffError):
         return str(error)
     if isinstance(error, requests.Timeout):
         return "no answer in time"

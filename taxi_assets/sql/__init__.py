@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from psycopg import sql
-    from typing_extensions import LiteralString
 
 
 @cache
@@ -20,4 +19,4 @@ def postgres(name: str, **parts: sql.Composable) -> sql.Composed:
     """The statement `postgres/{name}.sql` with its parts filled in: identifiers from the nouns, values as literals."""
     from psycopg import sql
 
-    return sql.SQL(cast("LiteralString", _text(f"postgres/{name}"))).format(**parts)
+    return sql.SQL(_text(f"postgres/{name}")).format(**parts)
