@@ -112,10 +112,8 @@ class TripCsv:
 
     def _lines_in_blocks(self) -> Iterator[bytes]:
         """The text in blocks of whole lines, with line feeds for line ends, the header in the first."""
-        rest, first = b"", True
+        rest, mark = b"", b"\xef\xbb\xbf"
         for chunk in self._unzipped():
-            if first:
-                chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
             chunk = rest + chunk
             # A carriage return at the end may belong to a line feed that comes with the next chunk.
             kept_back = b"\r" if chunk.endswith(b"\r") else b""
@@ -125,9 +123,10 @@ class TripCsv:
             if len(rest) > LONGEST_LINE:
                 raise BadTripFileError(f"{self.name} has a line of more than {LONGEST_LINE} bytes: it is no trip file.")
             if feed:
-                yield whole + feed
+                yield (whole + feed).removeprefix(mark)
+                mark = b""
         if rest := _line_feeds(rest):
-            yield rest.removesuffix(b"\n") + b"\n"
+            yield rest.removeprefix(mark).removesuffix(b"\n") + b"\n"
 
     def _unzipped(self) -> Iterator[bytes]:
         try:
@@ -139,7 +138,8 @@ class TripCsv:
                 f"{self.name} ends before its gzip trailer: the download broke off; fetch it again."
             ) from None
         except (gzip.BadGzipFile, zlib.error) as error:
-            start = self.path.open("rb").read(60)
+            with self.path.open("rb") as file:
+                start = file.read(60)
             if start[:2] != b"\x1f\x8b":
                 raise BadTripFileError(
                     f"{self.name} is not gzip, it begins with {_shown(start)}: "

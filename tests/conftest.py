@@ -1,0 +1,100 @@
+"""What all tests share: real files, real Postgres servers, and installations of their own."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from taxi_assets.resources.postgres import Postgres
+from taxi_assets.sample import write_sample
+from taxi_assets.trips import TripFile
+from tests.servers import Server
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own settings must not reach a test, nor a test the developer's data."""
+    for name in list(os.environ):
+        if name.startswith(("TAXI_", "DAGSTER_")) and name != "TAXI_REAL_DATA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TAXI_HOME", "/nonexistent")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real TLC files."""
+    folder = Path(os.environ.get("TAXI_REAL_DATA") or PROJECT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real TLC files: set TAXI_REAL_DATA to the folder that holds real/, head/ and bad/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def open_tmp() -> Iterator[Callable[[], Path]]:
+    """Makes temporary folders that every user can reach: as root, Postgres runs as another one."""
+    folders: list[Path] = []
+
+    def make() -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="taxi-test-", dir="/tmp"))
+        folder.chmod(0o755)
+        folders.append(folder)
+        return folder
+
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def home(open_tmp: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation of its own."""
+    folder = open_tmp()
+    monkeypatch.setenv("TAXI_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session", params=["18 by socket", "16 by TCP with a password"])
+def server(request: pytest.FixtureRequest, open_tmp: Callable[[], Path]) -> Iterator[Server]:
+    version, tcp = (18, False) if request.param.startswith("18") else (16, True)
+    server = Server(open_tmp(), version, tcp=tcp)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres(server: Server) -> Postgres:
+    """A fresh database on each kind of server."""
+    return Postgres(url=server.make_database())
+
+
+@pytest.fixture(scope="session")
+def own_server(open_tmp: Callable[[], Path]) -> Iterator[Server]:
+    """A server that a test may crash."""
+    server = Server(open_tmp(), 18, tcp=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def green(tmp_path: Path) -> tuple[TripFile, Path]:
+    """A small sample month."""
+    trip_file = TripFile.of("green", "2020-04")
+    path = tmp_path / trip_file.gz_name
+    write_sample(trip_file, path, rows=2000)
+    return trip_file, path
+
+
+@pytest.fixture
+def green_text(green: tuple[TripFile, Path]) -> bytes:
+    """The text of the small sample month, CRLF and all."""
+    return gzip.decompress(green[1].read_bytes())
