@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from taxi_assets.partitions import color_and_month
-
 postgres_trips_job = dg.define_asset_job(
     "postgres_trips_job",
     selection=["raw_trips", "postgres_staging_trips", "postgres_trips"],
-    partitions_def=color_and_month,
     description="One month of one color from the source into the final table in Postgres.",
 )

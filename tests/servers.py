@@ -38,7 +38,10 @@ class Server:
             secret = self.folder / "password"
             secret.write_text(self.password)
             auth = "scram-sha-256" if self.tcp else "trust"
-            self._run("initdb", f"--pwfile={secret}", f"--auth={auth}", "--username=postgres", "--locale=C")
+            # One has no encoding, as servers have that were made in a bare environment.
+            encoding = "SQL_ASCII" if self.tcp else "UTF8"
+            options = [f"--pwfile={secret}", f"--auth={auth}", f"--encoding={encoding}", "--locale=C"]
+            self._run("initdb", "--username=postgres", *options)
         listen = "127.0.0.1" if self.tcp else ""
         options = f"-p {self.port} -c listen_addresses='{listen}' -c unix_socket_directories='{self.folder}'"
         deadline = time.monotonic() + 30
@@ -79,8 +82,12 @@ class Server:
         subprocess.run(command, cwd="/", check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **as_user)
 
 
+def connect(url: str, **options: Any) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, client_encoding="utf8", **options)
+
+
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url) as connection:
+    with connect(url) as connection:
         return connection.execute(query).fetchall()  # type: ignore[arg-type]
 
 

@@ -42,7 +42,8 @@ def postgres_staging_trips(
 
 @dg.asset(
     partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[postgres_staging_trips],
-    metadata=column_schema(next(iter(COLORS.values())).table_columns),
+    # Of all colors: each materialization shows those of its own.
+    metadata=column_schema(dict.fromkeys(column for color in COLORS.values() for column in color.table_columns)),
 )  # fmt: skip
 def postgres_trips(
     context: dg.AssetExecutionContext, config: MergeConfig, source: TripSource, postgres: Postgres

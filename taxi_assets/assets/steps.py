@@ -5,7 +5,7 @@ The assets themselves are in the other modules of this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> I
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
 
 
-def column_schema(columns: tuple[Column, ...]) -> Mapping[str, Any]:
+def column_schema(columns: Iterable[Column]) -> Mapping[str, Any]:
     """Columns as the definition's metadata shows them in the catalog."""
     return {
         "dagster/column_schema": dg.TableSchema([

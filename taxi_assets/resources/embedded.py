@@ -214,8 +214,9 @@ class _Server:
                 self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--log={self.log}", "-o", options)
                 return
             except EmbeddedPostgresError as error:
-                # The processes of a server that was killed may need a moment to notice.
-                if "still in use" not in str(error) or time.monotonic() > deadline:
+                # The processes of a server that was killed may need a moment to end.
+                dying = any(words in str(error) for words in ("still in use", "already exists"))
+                if not dying or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
 

@@ -102,7 +102,10 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
         import psycopg
 
         try:
-            connection = psycopg.connect(self.conninfo(), autocommit=True, application_name="taxi", connect_timeout=15)
+            connection = psycopg.connect(
+                self.conninfo(), autocommit=True, application_name="taxi", connect_timeout=15,
+                client_encoding="utf8",  # else a server without an encoding would answer in bytes
+            )  # fmt: skip
         except psycopg.OperationalError as error:
             raise _connection_error(error) from None
         except psycopg.Error:  # its text would show the URL, and so the password
@@ -461,8 +464,9 @@ def _told() -> Iterator[None]:
 
 def _connection_error(error: psycopg.OperationalError) -> TaxiError:
     """Why there is no connection, in the server's words, without the password."""
-    said = str(error).strip().splitlines()[-1]
-    said = re.sub(r"^connection failed: |FATAL: +", "", said)
+    lines = str(error).strip().splitlines()
+    said = next((line for line in lines if "FATAL" in line or "failed: " in line), lines[0])
+    said = re.sub(r"^.*failed: (FATAL: +)?", "", said)
     hints = {
         "password": "check user and password in TAXI_POSTGRES_URL",
         "does not exist": "create it, or check TAXI_POSTGRES_URL",

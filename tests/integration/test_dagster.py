@@ -1,0 +1,235 @@
+"""Real Dagster runs: what a run loads, says of itself, checks, and how it fails."""
+
+import gzip
+
+import dagster as dg
+import pytest
+
+from taxi_assets.checks import merged_rows_equal_file
+from taxi_assets.definitions import build_defs, defs
+from taxi_assets.instance import TaxiStorage, dagster_instance
+from taxi_assets.resources.postgres import Postgres
+from taxi_assets.resources.source import TripSource
+from taxi_assets.sample import write_sample
+from taxi_assets.trips import COLORS, TripFile
+from tests.servers import one, rows
+
+KEY = "green|2020-04"
+CONFIG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with small sample months, as the source."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for color in COLORS:
+        trip_file = TripFile.of(color, "2020-04")
+        write_sample(trip_file, folder / trip_file.gz_name, rows=1000)
+    return folder
+
+
+@pytest.fixture
+def instance(server, home, files, monkeypatch):
+    """An installation whose trips and history are on a real server, as its environment variables say."""
+    monkeypatch.setenv("TAXI_POSTGRES_URL", server.make_database())
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", server.make_database())
+    monkeypatch.setenv("TAXI_SOURCE", str(files))
+    with dagster_instance() as instance:
+        yield instance
+
+
+def run(instance, key=KEY, selection=None, config=None, **overrides):
+    return (
+        build_defs(overrides)
+        .resolve_job_def("postgres_trips_job")
+        .execute_in_process(
+            partition_key=key,
+            instance=instance,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
+            run_config=CONFIG | ({"ops": {"postgres_trips": {"config": config}}} if config else {}),
+        )
+    )
+
+
+def failure(result):
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return event.step_key, event.step_failure_data.user_failure_data
+
+
+def checks(result):
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
+
+
+def metadata(result, asset):
+    [materialization] = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in materialization.metadata.items()}
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_a_partition_walks_through_the_graph(instance, files, color):
+    result = run(instance, f"{color}|2020-04")
+    assert result.success
+
+    tags = instance.get_run_by_id(result.run_id).tags
+    assert tags["taxi"] == color
+    assert tags["file"] == f"{color}_tripdata_2020-04.csv"
+    assert tags["dagster/partition/color"] == color
+    assert tags["dagster/partition/month"] == "2020-04"
+
+    raw, staged, merged = (metadata(result, name) for name in ("raw_trips", "postgres_staging_trips", "postgres_trips"))
+    file = files / f"{color}_tripdata_2020-04.csv.gz"
+    assert raw["dagster/partition_row_count"] == staged["dagster/partition_row_count"] == 1000
+    assert raw["bytes"] == file.stat().st_size
+    assert raw["source"] == str(file)
+    assert len(raw["sha256"]) == 64
+    assert raw["fetched"] is True
+    assert staged["bytes"] == len(gzip.decompress(file.read_bytes()).split(b"\r\n", 1)[1].replace(b"\r", b""))
+    assert merged["dagster/partition_row_count"] == 1000
+    assert merged["dagster/table_name"] == f"public.{color}_tripdata"
+    assert (merged["rows_inserted"], merged["rows_there_already"]) == (1000, 0)
+    columns = [column.name for column in merged["dagster/column_schema"].columns]
+    assert columns == [column.postgres_name for column in COLORS[color].table_columns]
+    assert len(merged["preview"].records) == 10
+    assert merged["trips_per_day"].startswith("![trips per day](data:image/png;base64,iVBORw0KGgo")
+
+    evaluations = checks(result)
+    assert set(evaluations) == {check.name for check in defs.resolve_asset_graph().asset_check_keys}
+    for name, check in evaluations.items():
+        assert check.passed == (name != "published_row_count"), name
+    assert evaluations["published_row_count"].severity == dg.AssetCheckSeverity.WARN
+    assert evaluations["pickups_in_month"].metadata["outside"].value == 6
+    assert evaluations["shared_ids"].metadata["rows"].value > 0
+
+
+def test_again_inserts_nothing(instance):
+    assert run(instance).success
+    again = run(instance)
+    assert again.success
+    assert metadata(again, "raw_trips")["fetched"] is False
+    merged = metadata(again, "postgres_trips")
+    assert (merged["rows_inserted"], merged["rows_there_already"]) == (0, 1000)
+
+
+def test_history_is_in_the_database_it_was_told(instance, monkeypatch):
+    result = run(instance)
+    assert isinstance(instance._storage, TaxiStorage)
+    with dagster_instance() as another:
+        assert another.get_run_by_id(result.run_id).status == dg.DagsterRunStatus.SUCCESS
+        keys = another.get_materialized_partitions(dg.AssetKey("postgres_trips"))
+        assert keys == {KEY}
+
+
+def test_merge_without_staging(instance):
+    result = run(instance, selection=["postgres_trips"])
+    step, told = failure(result)
+    assert step == "postgres_trips"
+    assert "staging.green_tripdata_2020_04 is not there: materialize postgres_staging_trips" in told.description
+
+
+def test_staging_without_the_file(instance):
+    step, told = failure(run(instance, selection=["postgres_staging_trips"]))
+    assert step == "postgres_staging_trips"
+    assert f"materialize raw_trips for {KEY} first" in told.description
+
+
+def test_options_of_the_merge(instance, home):
+    raw = TripSource().raw_path(TripFile.of("green", "2020-04"))
+    assert run(instance, config={"keep_staging": True}).success
+    assert Postgres().staged() == {"green_tripdata_2020_04"}
+    assert raw.exists()
+    result = run(instance, config={"purge_raw_file": True})
+    assert result.success
+    assert checks(result)["merged_rows_equal_file"].passed
+    assert Postgres().staged() == set()
+    assert not raw.exists()
+
+
+def test_a_wrong_header_is_stopped_by_its_check(instance, files):
+    file = files / "green_tripdata_2020-04.csv.gz"
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()).replace(b"trip_type", b"type_of_trip", 1)))
+    result = run(instance)
+    assert not result.success
+    check = checks(result)["header"]
+    assert not check.passed
+    assert "green_tripdata_2020-04.csv.gz: missing trip_type; unexpected 'type_of_trip'" in check.description
+    assert result.asset_materializations_for_node("postgres_staging_trips") == []
+    assert rows(Postgres().conninfo(), "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'staging'") == []  # fmt: skip
+
+
+def test_a_bad_row_fails_in_one_sentence(instance, files):
+    file = files / "green_tripdata_2020-04.csv.gz"
+    text = gzip.decompress(file.read_bytes())
+    file.write_bytes(gzip.compress(text + b"2,2020-04-0"))
+    step, told = failure(run(instance))
+    assert step == "postgres_staging_trips"
+    assert "green_tripdata_2020-04.csv.gz, line 1002, column lpep_pickup_datetime" in told.description
+    assert told.metadata == {}
+    assert Postgres().staged() == set()
+
+
+def test_a_missing_file_is_not_retried(instance):
+    result = run(instance, "green|2020-05")
+    step, told = failure(result)
+    assert step == "raw_trips"
+    assert "green_tripdata_2020-05.csv.gz is not in" in told.description
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    assert event.step_failure_data.error_source.value == "USER_CODE_ERROR"
+
+
+@pytest.mark.parametrize("key", ["blue|2020-04", "2020-04|green", "green|2020-4", "green|2020-13", "green|2018-12", "green|2099-01", "green"])  # fmt: skip
+def test_a_key_that_is_none(instance, key):
+    with pytest.raises(dg.DagsterUnknownPartitionError, match=r"keys are color\|month, such as green\|2020-04"):
+        run(instance, key)
+    assert instance.get_runs() == []
+
+
+def test_the_checks_count_in_the_table_itself(instance):
+    """Rows that went missing after the merge are found by running the check alone."""
+    run(instance)
+    with Postgres().connect() as connection:
+        connection.execute("DELETE FROM green_tripdata WHERE unique_row_id = (SELECT min(unique_row_id) FROM green_tripdata)")
+    left = one(Postgres().conninfo(), "SELECT count(*) FROM green_tripdata")
+    result = dg.materialize(
+        [merged_rows_equal_file], partition_key=KEY, instance=instance, run_config=CONFIG, raise_on_error=False,
+        resources={"source": TripSource(), "postgres": Postgres()}, selection=dg.AssetSelection.checks(merged_rows_equal_file),
+    )  # fmt: skip
+    [evaluation] = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.metadata["found"].value == left < 1000
+
+
+def test_snapshot_of_the_code_location():
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
+        "raw_trips", "postgres_staging_trips", "postgres_trips",
+    }  # fmt: skip
+    assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == {
+        "raw_trips:header",
+        "postgres_staging_trips:staged_rows_equal_file",
+        "postgres_trips:merged_rows_equal_file",
+        "postgres_trips:published_row_count",
+        "postgres_trips:pickups_in_month",
+        "postgres_trips:shared_ids",
+    }
+    assert {job.name for job in defs.resolve_all_job_defs()} == {"__ASSET_JOB", "postgres_trips_job"}
+    assert {node.group_name for node in graph.asset_nodes} == {"raw", "postgres"}
+    partitions = {node.partitions_def for node in graph.asset_nodes}
+    assert len(partitions) == 1
+    keys = partitions.pop().get_partition_keys()
+    assert {"green|2019-01", "yellow|2019-01", "yellow|2021-07"} <= set(keys)
+
+
+def test_every_column_is_described_in_the_catalog():
+    node = defs.resolve_asset_graph().get(dg.AssetKey("postgres_trips"))
+    schema = node.metadata["dagster/column_schema"].value
+    described = {column.name: column.description for column in schema.columns}
+    for color in COLORS.values():
+        for column in color.table_columns:
+            assert described[column.postgres_name]
+
+
+def test_resources_are_replaced_in_one_place(instance):
+    assert run(instance, source=TripSource(location="sample")).success
+    assert one(Postgres().conninfo(), "SELECT count(*) FROM green_tripdata") == 12_000
