@@ -81,7 +81,7 @@ def _see_success(page: Page, trip_file: TripFile) -> None:
 def _see_rows(page: Page, asset: str, trip_file: TripFile, rows: int) -> None:
     page.goto(f"/assets/{asset}?view=partitions&partition={quote(trip_file.partition_key)}")
     count = page.get_by_role("row").filter(has_text="dagster/partition_row_count")
-    expect(count.get_by_role("cell").last).to_have_text(str(rows))
+    expect(count.get_by_role("cell", name=str(rows), exact=True)).to_be_visible()
 
 
 def _rows_in_table() -> int:
