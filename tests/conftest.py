@@ -70,6 +70,15 @@ def server(request: pytest.FixtureRequest, open_tmp: Callable[[], Path]) -> Iter
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def password_server(open_tmp: Callable[[], Path]) -> Iterator[Server]:
+    """The kind of server that people bring: by TCP, with a password."""
+    server = Server(open_tmp(), 16, tcp=True)
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def postgres(server: Server) -> Postgres:
     """A fresh database on each kind of server."""

@@ -212,7 +212,9 @@ def test_a_table_made_by_others_is_merged_into(postgres, server, tmp_path):
 def test_a_table_with_other_columns_is_left_alone(postgres, green):
     with connect(postgres.url) as connection:
         connection.execute("CREATE TABLE public.green_tripdata (id integer)")
-    with pytest.raises(TaxiError, match="public.green_tripdata is there already with other columns .*missing congestion"):
+    with pytest.raises(
+        TaxiError, match="public.green_tripdata is there already with other columns .*missing congestion"
+    ):
         load(postgres, *green)
     assert postgres.staged() == {"green_tripdata_2020_04"}
 
@@ -230,7 +232,9 @@ def test_staging_that_lost_its_rows_is_not_merged(own_server, green):
     postgres.stage(trip_file, path)
     own_server.crash()
     own_server.start()
-    with pytest.raises(TaxiError, match="has lost its rows.*materialize postgres_staging_trips for green|2020-04 again"):
+    with pytest.raises(
+        TaxiError, match="has lost its rows.*materialize postgres_staging_trips for green|2020-04 again"
+    ):
         postgres.merge(trip_file)
     assert load(postgres, trip_file, path).inserted == 2000
 
@@ -335,10 +339,8 @@ def test_real_head_of_a_yellow_month(postgres, real_data):
     assert one(postgres.url, "SELECT count(*) FROM yellow_tripdata WHERE fare_amount < 0") == 199
 
 
-def test_a_wrong_password(server, green):
-    if not server.tcp:
-        pytest.skip("the server by socket asks for no password")
-    postgres = Postgres(url=server.url("postgres", password="guess-me"))
+def test_a_wrong_password(password_server, green):
+    postgres = Postgres(url=password_server.url("postgres", password="guess-me"))
     with pytest.raises(TaxiError) as refused:
         postgres.stage(*green)
     assert "password authentication failed for user" in str(refused.value)

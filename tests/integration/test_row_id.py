@@ -80,9 +80,9 @@ def test_the_definition_of_a_number(text, written):
 
 text = st.sampled_from(["", "1", "2", "6"])
 zone = st.integers(1, 265).map(str)
-time = st.datetimes(
-    min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31)
-).map(lambda value: f"{value:%Y-%m-%d %H:%M:%S}".rjust(19, "0"))
+time = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(9999, 12, 31)).map(
+    lambda value: f"{value:%Y-%m-%d %H:%M:%S}".rjust(19, "0")
+)
 cents = st.integers(-10_000_000, 10_000_000).map(lambda value: f"{value / 100:.2f}")
 any_double = st.binary(min_size=8, max_size=8).map(lambda raw: struct.unpack("d", raw)[0])
 number = st.one_of(cents, any_double.filter(math.isfinite).map(repr), st.just(""))
@@ -92,7 +92,9 @@ number = st.one_of(cents, any_double.filter(math.isfinite).map(repr), st.just(""
 @given(text, time, st.one_of(st.just(""), time), st.one_of(st.just(""), zone), zone, number, number)
 @example("1", "2020-04-01 00:00:00", "", "", "1", "1e15", "5e-324")
 @example("1", "2020-04-01 00:00:00", "", "", "1", "-0", "1.7976931348623157e308")
-def test_the_id_is_the_md5_of_the_seven_columns(ids, vendor, pickup, dropoff, pickup_zone, dropoff_zone, fare, distance):
+def test_the_id_is_the_md5_of_the_seven_columns(
+    ids, vendor, pickup, dropoff, pickup_zone, dropoff_zone, fare, distance
+):
     expected = vendor + pickup + dropoff + pickup_zone + dropoff_zone + double(fare) + double(distance)
     found = ids(vendor, pickup, dropoff, pickup_zone, dropoff_zone, fare, distance)
     assert found == hashlib.md5(expected.encode()).hexdigest()

@@ -155,7 +155,9 @@ def test_another_source_is_fetched(serve, home):
     assert TripSource(location="sample").fetch(GREEN).rows == 12_000
 
 
-@pytest.mark.parametrize("script", [("503", "ok"), ("reset", "ok"), ("429", "500", "502", "504", "ok"), ("break100", "reset", "ok")])
+@pytest.mark.parametrize(
+    "script", [("503", "ok"), ("reset", "ok"), ("429", "500", "502", "504", "ok"), ("break100", "reset", "ok")]
+)
 def test_what_may_pass_is_tried_again(serve, data, raw, script):
     server, source = serve(*script)
     assert source.fetch(GREEN).rows == 2000
