@@ -50,7 +50,7 @@ def ui(chromium: str, home: Path, source: Path, tmp_path: Path) -> Iterator[str]
     _refuse_dotenv()
     port = _free_port()
     url, log = f"http://127.0.0.1:{port}", tmp_path / "taxi-dev.log"
-    command = [Path(sys.executable).with_name("taxi"), "dev", "--port", str(port)]
+    command = [str(Path(sys.executable).with_name("taxi")), "dev", "--port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, env=os.environ | {"TAXI_SOURCE": str(source)}, start_new_session=True,

@@ -64,7 +64,8 @@ def undisturbed(own_server, month, neighbor):
 def fingerprint(postgres):
     return rows(
         postgres.url,
-        "SELECT filename, count(*), sum(hashtextextended(t::text, 0)::numeric) FROM green_tripdata t GROUP BY 1 ORDER BY 1",
+        "SELECT filename, count(*), sum(hashtextextended(t::text, 0)::numeric) "
+        "FROM green_tripdata t GROUP BY 1 ORDER BY 1",
     )
 
 

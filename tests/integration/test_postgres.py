@@ -3,6 +3,7 @@
 import gzip
 import random
 import threading
+from functools import partial
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_any_order_and_all_at_once_give_the_same_table(server, tmp_path):
             for trip_file, path in random.Random(turn).sample(files, len(files)):
                 load(postgres, trip_file, path)
         else:
-            _together([lambda f=file: load(Postgres(url=postgres.url), *f) for file in files + files])
+            _together([partial(load, Postgres(url=postgres.url), *file) for file in files + files])
         tables.append(contents(postgres))
     assert len(tables[0]) == 12_000
     assert tables[0] == tables[1] == tables[2]

@@ -1,6 +1,7 @@
 """The sample shows what real files show, and is the same file each time."""
 
 import gzip
+from itertools import pairwise
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_quirks(sample):
     assert any("." not in text for text in decimals)
     assert not any(text.startswith(("0.", "-0.")) or text.endswith((".0", ".")) for text in decimals)
 
-    refunds = [(before, row) for before, row in zip(rows, rows[1:], strict=False) if row["fare_amount"].startswith("-")]
+    refunds = [(before, row) for before, row in pairwise(rows) if row["fare_amount"].startswith("-")]
     assert len(refunds) > 100
     assert all(row["fare_amount"] == f"-{before['fare_amount']}" for before, row in refunds)
     assert all(row[name] == before[name] for before, row in refunds for name in (pickup, "PULocationID"))

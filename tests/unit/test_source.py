@@ -1,4 +1,4 @@
-"""Fetching: from a real web server on this machine that breaks in every way the net does, from a folder, and samples."""
+"""Fetching from a folder, from samples, and from a real web server on this machine that breaks in every way."""
 
 import gzip
 import hashlib
@@ -112,7 +112,8 @@ def test_a_file_is_fetched_once(serve, data, raw):
     assert not again.fetched
     assert (again.rows, again.sha256, again.version) == (fetched.rows, fetched.sha256, fetched.version)
     assert len(server.requests) == 2
-    assert {path.name for path in raw.parent.iterdir()} == {raw.name, "green_tripdata_2020-04.csv.json", "green_tripdata_2020-04.csv.lock"}  # fmt: skip
+    stem = "green_tripdata_2020-04.csv"
+    assert {path.name for path in raw.parent.iterdir()} == {f"{stem}.gz", f"{stem}.json", f"{stem}.lock"}
 
 
 def test_no_secret_is_kept_or_shown(serve, raw):
@@ -305,7 +306,7 @@ def test_location_from_the_environment(home, green, monkeypatch):
 
 
 def test_two_at_once_fetch_once(serve, home):
-    server, source = serve("ok")
+    _, source = serve("ok")
     results: list[RawFile] = []
     threads = [threading.Thread(target=lambda: results.append(source.fetch(GREEN))) for _ in range(4)]
     for thread in threads:
@@ -334,7 +335,8 @@ def test_notes_of_a_file_that_was_replaced_by_hand(home):
 
 
 def test_redacted():
-    assert redacted("https://user:secret@example.org:8080/a/b.gz?sig=secret&x=1#f") == "https://example.org:8080/a/b.gz?sig=...&x=..."  # fmt: skip
+    shown = "https://example.org:8080/a/b.gz?sig=...&x=..."
+    assert redacted("https://user:secret@example.org:8080/a/b.gz?sig=secret&x=1#f") == shown
     assert redacted("https://example.org/a") == "https://example.org/a"
 
 
