@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, step
+from taxi_assets.assets.steps import column_schema, now_and_then, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
@@ -27,7 +27,10 @@ def postgres_staging_trips(
     """The raw file copied into a staging table of its own, `staging.green_tripdata_2020_04`, all or nothing."""
     with step(context) as trip_file:
         raw_file = source.raw_file(trip_file)
-        staged = postgres.stage(trip_file, raw_file.path)
+        tell = now_and_then(context.log.info)
+        staged = postgres.stage(
+            trip_file, raw_file.path, progress=lambda rows: tell(f"{rows:,} of {raw_file.rows:,} rows copied")
+        )
         context.log.info(f"{staged.rows:,} rows copied in {staged.seconds:.1f} s")
         return dg.MaterializeResult(
             metadata={

@@ -4,7 +4,7 @@ import time
 
 import dagster as dg
 
-from taxi_assets.assets.steps import step
+from taxi_assets.assets.steps import now_and_then, step
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.source import TripSource
 
@@ -14,7 +14,10 @@ def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.Mater
     """The month's trips as the source publishes them: one gzip CSV, fetched again only when the source changed it."""
     with step(context) as trip_file:
         started = time.monotonic()
-        raw_file = source.fetch(trip_file)
+        tell = now_and_then(context.log.info)
+        raw_file = source.fetch(
+            trip_file, progress=lambda done, total: tell(f"{done:,} bytes{f' of {total:,}' if total else ''} fetched")
+        )
         context.log.info(
             f"{raw_file.path.name}: {raw_file.rows:,} rows, {raw_file.bytes:,} bytes "
             f"{'fetched from' if raw_file.fetched else 'there already, unchanged at'} {raw_file.source}"

@@ -5,7 +5,8 @@ The assets themselves are in the other modules of this package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +31,19 @@ def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> I
         yield trip_file
     except TaxiError as error:
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
+
+
+def now_and_then(log: Callable[[str], None], seconds: float = 10.0) -> Callable[[str], None]:
+    """A log for progress: takes every message, writes one in so many seconds."""
+    due = time.monotonic() + seconds
+
+    def tell(message: str) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            log(message)
+            due = time.monotonic() + seconds
+
+    return tell
 
 
 def column_schema(columns: Iterable[Column]) -> Mapping[str, Any]:

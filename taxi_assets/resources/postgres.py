@@ -350,7 +350,13 @@ def _staged_rows(cursor: psycopg.Cursor[Any], names: _Names) -> int:
 
 
 def _describe(cursor: psycopg.Cursor[Any], color: Color) -> _Table | None:
-    cursor.execute(statement("describe_table", table=_literal(f"public.{color.table}")))
+    cursor.execute(
+        statement(
+            "describe_table",
+            table=_literal(f"public.{color.table}"),
+            partition_key=_literal(f"RANGE ({color.pickup})"),
+        )
+    )
     row = cursor.fetchone()
     return _Table(*row) if row else None
 

@@ -393,3 +393,12 @@ def test_preview_and_trips_per_day(postgres, green):
     assert len(days) == 30
     rows_, outside = postgres.pickups_outside_month(trip_file)
     assert sum(count for _, count in days) == rows_ - outside
+
+
+def test_a_table_that_others_partitioned_is_merged_into(postgres, green):
+    with connect(postgres.url) as connection:
+        connection.execute(MADE_BY_OTHERS.rstrip().removesuffix(";") + " PARTITION BY LIST (vendorid)")
+        connection.execute("CREATE TABLE the_rest PARTITION OF public.green_tripdata DEFAULT")
+    assert load(postgres, *green).inserted == 2000
+    assert load(postgres, *green).inserted == 0
+    assert one(postgres.url, "SELECT count(*) FROM the_rest") == 2000
