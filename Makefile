@@ -31,10 +31,10 @@ format: $(VENV)/.installed-dev  ## Put the code into the format that `make lint`
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/.installed-dev  ## Measure the load against its limits and peers (BENCH=--full for real sizes)
-	@$(BIN)/python benchmarks/postgres.py $(BENCH)
+	@$(BIN)/python -m benchmarks.postgres $(BENCH)
 
 screenshots: $(VENV)/.installed-dev  ## Take the pictures of the UI for the README (needs chromium)
-	@$(BIN)/python docs/screenshots.py
+	@$(BIN)/python -m docs.screenshots
 
 # The lock names versions and hashes, no index: packages come from wherever pip is told to look.
 lock: $(VENV)/.installed-dev  ## Resolve the dependencies anew, for all supported Pythons

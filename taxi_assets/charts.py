@@ -27,6 +27,7 @@ def trips_per_day_chart(trip_file: TripFile, trips: Sequence[tuple[date, int]]) 
     """The month's trips for each day, as an image in Markdown."""
     figure, axes = _figure(8, 2.2)
     axes.bar([day.day for day, _ in trips], [count for _, count in trips], color=_paint(trip_file.color.name))
+    axes.set_xlim(0.4, 31.6)
     axes.set_title(f"{trip_file.color.name.capitalize()} taxi trips per day, {trip_file.month}")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=80)

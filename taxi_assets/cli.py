@@ -19,7 +19,7 @@ import click
 from dotenv import load_dotenv
 
 from taxi_assets.errors import TaxiError
-from taxi_assets.resources.settings import PROJECT, taxi_home
+from taxi_assets.resources.settings import PROJECT, setting, taxi_home
 from taxi_assets.trips import COLORS, FIRST_MONTH, TripFile
 
 if TYPE_CHECKING:
@@ -175,10 +175,24 @@ def dev(host: str, port: int) -> None:
         except OSError as error:
             raise TaxiError(f"{host}:{port} cannot be used ({error.strerror}): choose another with --port.") from None
     click.echo(f"The UI will be on http://{host}:{port} in some seconds; Ctrl-C stops it.")
-    os.chdir(PROJECT)  # where dagster.yaml and workspace.yaml are
-    os.execv(  # noqa: S606
-        sys.executable, [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
-    )
+    # A home of Dagster's own below ours: in the project's folder it would take a temporary one, and let .env win over
+    # the environment, unlike `taxi`.
+    dagster_home = taxi_home() / "dagster"
+    dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / "dagster.yaml", dagster_home)
+    environment = os.environ | {"DAGSTER_HOME": str(dagster_home), "TAXI_HOME": str(taxi_home())}
+    source = setting("TAXI_SOURCE")
+    if source and Path(source).is_dir():
+        environment["TAXI_SOURCE"] = str(Path(source).resolve())  # it may be relative to where we are now
+    os.chdir(dagster_home)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored by what a script starts with &; Dagster needs it to stop
+    os.execve(  # noqa: S606
+        sys.executable,
+        # `dg dev` is its successor, but no part of what is installed here.
+        [sys.executable, "-W", "ignore:Function `dev_command` is superseded", "-m", "dagster", "dev",
+         "--host", host, "--port", str(port), "--workspace", str(PROJECT / "workspace.yaml")],
+        environment,
+    )  # fmt: skip
 
 
 @taxi.command()

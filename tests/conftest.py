@@ -19,13 +19,26 @@ from tests.servers import Server
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+SETTINGS = ("TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own settings must not reach a test, nor a test the developer's data."""
-    for name in list(os.environ):
-        if name.startswith(("TAXI_", "DAGSTER_")) and name != "TAXI_REAL_DATA":
-            monkeypatch.delenv(name)
+    for name in SETTINGS:
+        monkeypatch.setenv(name, "")  # empty, so that the project's .env does not set it
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.setenv("TAXI_HOME", "/nonexistent")
+
+
+@pytest.fixture(scope="session")
+def folder(open_tmp: Callable[[], Path]) -> Path:
+    """The project's folder without its .env, which would win over what a test hands to `dagster` and `dg`."""
+    copy = open_tmp()
+    for name in ("dagster.yaml", "workspace.yaml", "pyproject.toml"):
+        shutil.copy(PROJECT / name, copy)
+    (copy / "taxi_assets").symlink_to(PROJECT / "taxi_assets")
+    return copy
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
 from taxi_assets.assets.steps import column_schema, now_and_then, step
@@ -16,8 +17,8 @@ from taxi_assets.trips import COLORS, TripFile
 class MergeConfig(dg.Config):
     """What the merge leaves behind."""
 
-    keep_staging: bool = False
-    purge_raw_file: bool = False
+    keep_staging: bool = Field(False, description="Leave the staging table where it is dropped otherwise.")
+    purge_raw_file: bool = Field(False, description="Delete the raw file once it is merged.")
 
 
 @dg.asset(partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[raw_trips])
@@ -51,7 +52,7 @@ def postgres_staging_trips(
 def postgres_trips(
     context: dg.AssetExecutionContext, config: MergeConfig, source: TripSource, postgres: Postgres
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The staged rows merged into the final table, `public.green_tripdata`: what is not there yet is inserted."""
+    """Staged rows merged into `public.yellow_tripdata` or `public.green_tripdata`: what is not there is inserted."""
     with step(context) as trip_file:
         try:
             merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
@@ -84,10 +85,10 @@ def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[s
         "rows_inserted": merged.inserted,
         "rows_there_already": merged.there_already,
         "seconds": round(merged.seconds, 3),
+        "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
         "preview": dg.MetadataValue.table(
             [dg.TableRecord(_shown(row)) for row in postgres.preview(trip_file)], schema["dagster/column_schema"]
         ),
-        "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
     }  # fmt: skip
 
 

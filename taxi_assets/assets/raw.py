@@ -9,7 +9,7 @@ from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.source import TripSource
 
 
-@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv", "gzip"})
+@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv"})
 def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The month's trips as the source publishes them: one gzip CSV, fetched again only when the source changed it."""
     with step(context) as trip_file:
@@ -27,7 +27,7 @@ def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.Mater
                 "dagster/partition_row_count": raw_file.rows,
                 "bytes": raw_file.bytes,
                 "seconds": round(time.monotonic() - started, 3),
-                "source": raw_file.source,
+                "source": dg.MetadataValue.url(raw_file.source) if "://" in raw_file.source else raw_file.source,
                 "sha256": raw_file.sha256,
                 "path": dg.MetadataValue.path(str(raw_file.path)),
                 "fetched": raw_file.fetched,
