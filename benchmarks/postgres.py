@@ -190,7 +190,7 @@ def load_with_pandas(trip_file: TripFile, home: Path) -> None:
 
     engine = sqlalchemy.create_engine("postgresql+psycopg2://", connect_args=conninfo_to_dict(Postgres().conninfo()))
     times = [column.name for column in YELLOW.columns if column.type == "timestamp"]
-    texts = {column.name: "str" for column in YELLOW.columns if column.type == "text"}
+    texts: Any = {column.name: "str" for column in YELLOW.columns if column.type == "text"}
     path = home / trip_file.gz_name
     for chunk in pd.read_csv(path, nrows=PANDAS_ROWS, chunksize=100_000, parse_dates=times, dtype=texts):
         chunk.to_sql("pandas_trips", engine, if_exists="append", index=False)
