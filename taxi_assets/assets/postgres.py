@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, now_and_then, step
+from taxi_assets.assets.steps import column_schema, now_and_then, staged_in_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
@@ -57,7 +57,7 @@ def postgres_trips(
         try:
             merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
         except StagingMissingError:
-            if not _staged_in_this_run(context):
+            if not staged_in_this_run(context, trip_file):
                 raise
             # Another run of the same partition merged what this run staged, and dropped it.
             merged = Merged(rows=postgres.merged_rows(trip_file), inserted=0, seconds=0)
@@ -67,13 +67,6 @@ def postgres_trips(
         if config.purge_raw_file:
             source.raw_file(trip_file).purge()
         return dg.MaterializeResult(metadata=_metadata(trip_file, merged, postgres))
-
-
-def _staged_in_this_run(context: dg.AssetExecutionContext) -> bool:
-    records = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=postgres_staging_trips.key, asset_partitions=[context.partition_key]), limit=20
-    ).records
-    return any(record.run_id == context.run.run_id for record in records)
 
 
 def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[str, Any]:

@@ -33,6 +33,17 @@ def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> I
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
 
 
+def staged_in_this_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, trip_file: TripFile) -> bool:
+    """Whether this run filled the staging table: where it is gone, another run of the same partition merged it."""
+    records = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey("postgres_staging_trips"), asset_partitions=[trip_file.partition_key]
+        ),
+        limit=20,
+    ).records
+    return any(record.run_id == context.run.run_id for record in records)
+
+
 def now_and_then(log: Callable[[str], None], seconds: float = 10.0) -> Callable[[str], None]:
     """A log for progress: takes every message, writes one in so many seconds."""
     due = time.monotonic() + seconds
