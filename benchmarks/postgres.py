@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -35,6 +35,8 @@ from taxi_assets.trips import YELLOW, TripFile
 
 if TYPE_CHECKING:
     import psycopg
+
+    Connection = psycopg.Connection[Any]
 
 RESULTS = Path(__file__).with_name("results")
 FILES = [TripFile(YELLOW, f"2020-{month:02}") for month in range(1, 7)]
@@ -63,23 +65,19 @@ WHEN NOT MATCHED THEN INSERT ({TABLE_NAMES}) VALUES ({STAGED_NAMES})
 """
 CHECKSUM = "SELECT count(*), sum(hash_record_extended(trips, 0)) FROM {} AS trips"
 
-Month = dict[str, float]  # the way of loading, or a part of it: its seconds
+Month = dict[str, float]  # a way of loading, or a part of it: its seconds
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with a limit, measured once or once a round; the median counts."""
+    """A number, measured once or several times; the median counts."""
 
     name: str
     values: list[float]
     limit: float | None = None
     aim: float | None = None
     unit: str = ""
-
-    def shown(self, value: float | None) -> str:
-        """A value of it, or of its limit, as the table has it."""
-        return "" if value is None else f"{value:.0f} MB" if self.unit == "MB" else f"{value:.2f} {self.unit}".strip()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -89,7 +87,8 @@ class Measure:
 def main(full: bool, rows: int | None, rounds: int) -> None:
     r"""Measure the load into Postgres beside its limit and its peers, on a server of its own.
 
-    Prints the ratios with their limits; benchmarks/results/ gets a chart and all numbers.
+    Prints the ratios with their limits, which are meant for --full: in small files, fixed costs weigh more.
+    benchmarks/results/ gets a chart and all numbers.
 
     \b
     Examples:
@@ -98,7 +97,6 @@ def main(full: bool, rows: int | None, rounds: int) -> None:
       python benchmarks/postgres.py --rows 3000000 --rounds 1
     """
     rows = rows or (FULL_ROWS if full else QUICK_ROWS)
-    RESULTS.mkdir(exist_ok=True)
     with _installation() as home, _progress(len(FILES) * (1 + 3 * rounds) + 2 * rounds + 9) as tell:
         for trip_file in FILES:
             tell(f"writing {trip_file.csv_name}")
@@ -108,24 +106,23 @@ def main(full: bool, rows: int | None, rounds: int) -> None:
             connection.execute("ALTER SYSTEM SET autovacuum = off")
             connection.execute("SELECT pg_reload_conf()")
             machine = _machine(connection)
-            loads = [
-                measure_round(connection, home, f"round {number + 1} of {rounds}", tell) for number in range(rounds)
-            ]
+            loads = [measure_round(connection, home, f"round {n} of {rounds}", tell) for n in range(1, rounds + 1)]
             memory = measure_memory(connection, home, rows, tell)
             graphs = measure_dagster(connection, home, tell)
         imports = measure_import(tell)
     measures = _measures(loads, rows, memory, graphs, imports)
-    _draw(loads, rows, RESULTS / "postgres.png")
     numbers = {
         "machine": machine, "rows": rows, "measures": [asdict(measure) for measure in measures],
-        "loads": loads, "memory": memory, "dagster": graphs, "import": imports,
+        "seconds": {"loads": loads, "dagster": graphs, "import": imports}, "peak_mb": memory,
     }  # fmt: skip
+    RESULTS.mkdir(exist_ok=True)
     (RESULTS / "postgres.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    _draw(loads, rows, RESULTS / "postgres.png")
     _show(measures, loads, rows)
 
 
-def measure_round(connection: psycopg.Connection[Any], home: Path, name: str, tell: Tell) -> list[Month]:
-    """Load six months in every way, each way into empty tables; seconds by way, month by month.
+def measure_round(connection: Connection, home: Path, name: str, tell: Tell) -> list[Month]:
+    """Load six months in every way, into tables that are empty at first; seconds by way, month by month.
 
     Raises:
         SystemExit: our table and the course's hold different rows.
@@ -144,18 +141,18 @@ def measure_round(connection: psycopg.Connection[Any], home: Path, name: str, te
     return months
 
 
-def _measure_month(
-    connection: psycopg.Connection[Any], home: Path, trip_file: TripFile, name: str, tell: Tell
-) -> Month:
+def _measure_month(connection: Connection, home: Path, trip_file: TripFile, name: str, tell: Tell) -> Month:
     seconds: Month = {}
-    tell(f"{name}, {COPY}")
+    ways: dict[str, Callable[[], None]] = {
+        COPY: lambda: copy_plain(connection, trip_file, home),
+        OURS: lambda: seconds.update(load(trip_file, home)),
+        COURSE: lambda: load_as_course(connection, trip_file, home),
+    }
     connection.execute("DROP TABLE IF EXISTS plain")
     connection.execute(f"CREATE TABLE plain ({CSV_COLUMNS})")
-    seconds[COPY] = _timed(connection, lambda: copy_plain(connection, trip_file, home))
-    tell(f"{name}, {OURS}")
-    seconds[OURS] = _timed(connection, lambda: seconds.update(load(trip_file, home)))
-    tell(f"{name}, {COURSE}")
-    seconds[COURSE] = _timed(connection, lambda: load_as_course(connection, trip_file, home))
+    for way, work in ways.items():
+        tell(f"{name}, {way}")
+        seconds[way] = _timed(connection, work)
     connection.execute("ANALYZE course.trips")  # what autovacuum would have done for it
     return seconds
 
@@ -166,12 +163,12 @@ def load(trip_file: TripFile, home: Path) -> Month:
     return {"stage": staged.seconds, "merge": Postgres().merge(trip_file).seconds}
 
 
-def copy_plain(connection: psycopg.Connection[Any], trip_file: TripFile, home: Path) -> None:
+def copy_plain(connection: Connection, trip_file: TripFile, home: Path) -> None:
     """The limit: the server itself reads the unzipped file, and nothing else is done."""
     connection.execute(f"COPY plain FROM '{home / trip_file.csv_name}' (FORMAT csv, HEADER)")
 
 
-def load_as_course(connection: psycopg.Connection[Any], trip_file: TripFile, home: Path) -> None:
+def load_as_course(connection: Connection, trip_file: TripFile, home: Path) -> None:
     """As courses teach it: COPY, then UPDATE for the id, then MERGE on the id alone."""
     statement = f"COPY course.staging ({CSV_NAMES}) FROM STDIN (FORMAT csv, HEADER)"
     with connection.cursor() as cursor, cursor.copy(statement) as copy, gzip.open(home / trip_file.gz_name) as file:
@@ -197,7 +194,7 @@ def load_with_pandas(trip_file: TripFile, home: Path) -> None:
     engine.dispose()
 
 
-def measure_memory(connection: psycopg.Connection[Any], home: Path, rows: int, tell: Tell) -> dict[int, float]:
+def measure_memory(connection: Connection, home: Path, rows: int, tell: Tell) -> dict[int, float]:
     """The peak memory, in MB, of a process that loads one file: by the file's number of rows."""
     trip_file, peaks = FILES[0], {}
     for number in (rows, 4 * rows):
@@ -213,21 +210,21 @@ def measure_memory(connection: psycopg.Connection[Any], home: Path, rows: int, t
 def _load_and_tell_peak(trip_file: TripFile, home: Path) -> float:
     load(trip_file, home)
     status = Path("/proc/self/status")
-    if status.exists():  # Linux counts what the parent had before exec into a child's ru_maxrss
+    if status.exists():  # Linux hands a parent's ru_maxrss on to its children, even through exec
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
-def measure_dagster(connection: psycopg.Connection[Any], home: Path, tell: Tell) -> dict[str, list[float]]:
+def measure_dagster(connection: Connection, home: Path, tell: Tell) -> dict[str, list[float]]:
     """Seconds of `dagster asset materialize`, of the real graph's first load and of empty assets, in turn."""
     # Not called in the project's folder: a .env there would win over this environment.
     shutil.copy(PROJECT / "dagster.yaml", home)
     tell("Dagster's first run")
     _materialize(*EMPTY_GRAPH, home)
     seconds: dict[str, list[float]] = {"empty": [], "real": []}
-    for number in range(DAGSTER_ROUNDS):
-        tell(f"Dagster, round {number + 1} of {DAGSTER_ROUNDS}")
+    for number in range(1, DAGSTER_ROUNDS + 1):
+        tell(f"Dagster, round {number} of {DAGSTER_ROUNDS}")
         _drop_tables(connection)
         shutil.rmtree(home / "raw", ignore_errors=True)
         seconds["empty"].append(_timed(connection, lambda: _materialize(*EMPTY_GRAPH, home)))
@@ -257,46 +254,43 @@ def _measures(
 ) -> list[Measure]:
     peak, peak_of_four = memory.values()
     pandas = [months[0][PANDAS] / min(rows, PANDAS_ROWS) / (months[0][OURS] / rows) for months in loads]
+    dagster = [real / empty for real, empty in zip(graphs["real"], graphs["empty"], strict=True)]
     return [
-        Measure("month 6 / bare COPY of month 6", [m[5][OURS] / m[5][COPY] for m in loads], 2.0, 1.5),
-        Measure("month 6 / COPY, UPDATE, MERGE of month 6", [m[5][OURS] / m[5][COURSE] for m in loads], 0.3),
-        Measure("month 6 / month 2", [m[5][OURS] / m[1][OURS] for m in loads], 1.1),
-        Measure(f"pandas to_sql of {min(rows, PANDAS_ROWS):,} rows / month 1, per row", pandas),
-        Measure(f"peak memory, {4 * rows:,} rows", [peak_of_four], 350, unit="MB"),
-        Measure(f"peak memory, {4 * rows:,} rows / {rows:,} rows", [peak_of_four / peak], 1.1, 1.0),
-        Measure(
-            "dagster asset materialize / of empty assets",
-            [real / empty for real, empty in zip(graphs["real"], graphs["empty"], strict=True)], 1.5,
-        ),
-        Measure("import of the definitions beyond Dagster's", imports, 0.5, unit="s"),
-    ]  # fmt: skip
+        Measure("month 6 / bare COPY", [m[5][OURS] / m[5][COPY] for m in loads], limit=2.0, aim=1.5),
+        Measure("month 6 / COPY, UPDATE, MERGE", [m[5][OURS] / m[5][COURSE] for m in loads], limit=0.3),
+        Measure("month 6 / month 2", [m[5][OURS] / m[1][OURS] for m in loads], limit=1.1),
+        Measure(f"pandas, {min(rows, PANDAS_ROWS):,} rows / ours, a row", pandas),
+        Measure(f"peak memory, {4 * rows:,} rows", [peak_of_four], limit=350, unit="MB"),
+        Measure(f"the same / of {rows:,} rows", [peak_of_four / peak], limit=1.1),
+        Measure("dagster materialize / empty assets", dagster, limit=1.5),
+        Measure("import beyond Dagster's", imports, limit=0.5, unit="s"),
+    ]
 
 
-def _show(measures: Sequence[Measure], loads: list[list[Month]], rows: int) -> None:
+def _show(measures: list[Measure], loads: list[list[Month]], rows: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    ratios = Table("measure", title=f"The load, {rows:,} rows a month")
-    for heading in ("aim", "limit", "median", "each round"):
+    ratios = Table("measure", title=f"The load of {rows:,} rows a month")
+    for heading in ("aim", "limit", "median", "range"):
         ratios.add_column(heading, justify="right")
     for measure in measures:
-        value = median(measure.values)
-        style = "" if measure.limit is None else "green" if value <= measure.limit else "bold red"
-        each = "  ".join(f"{value:.2f}" for value in measure.values) if len(measure.values) > 1 else ""
+        value, low, high = (function(measure.values) for function in (median, min, max))
+        aim, limit, middle = (
+            "" if number is None else f"{number:.3g} {measure.unit}".strip()
+            for number in (measure.aim, measure.limit, value)
+        )
+        style = "bold red" if measure.limit and value > measure.limit else "bold"
         ratios.add_row(
-            measure.name, measure.shown(measure.aim), measure.shown(measure.limit),
-            f"[{style}]{measure.shown(value)}" if style else measure.shown(value), each,
+            measure.name, aim, limit, f"[{style}]{middle}", f"{low:.3g} - {high:.3g}" if low < high else ""
         )  # fmt: skip
-    times = Table("way", title="Seconds a month, medians")
+    times = Table("seconds, medians", title="A month's load")
     for trip_file in FILES:
         times.add_column(trip_file.month, justify="right")
-    for way in (COPY, OURS, "stage", "merge", COURSE):
-        name = f"  of which {way}" if way in ("stage", "merge") else way
+    for way, name in {COPY: COPY, OURS: OURS, "stage": "  stage", "merge": "  merge", COURSE: COURSE}.items():
         times.add_row(name, *(f"{seconds:.2f}" for seconds in _medians(loads, way)))
     console = Console()
-    for table in (ratios, times):
-        console.print(table)
-    console.print(f"Chart and numbers: {RESULTS}/postgres.png, postgres.json")
+    console.print(ratios, times, f"Chart and numbers: {RESULTS}/postgres.png, postgres.json", sep="\n")
 
 
 def _medians(loads: list[list[Month]], way: str) -> list[float]:
@@ -307,7 +301,7 @@ def _draw(loads: list[list[Month]], rows: int, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5))
-    axes = figure.add_axes((0.07, 0.09, 0.7, 0.8))
+    axes = figure.add_axes((0.07, 0.09, 0.66, 0.8))
     months = [trip_file.month for trip_file in FILES]
     for way, paint in ((COURSE, "#8a8a8a"), (OURS, "#d89b00"), (COPY, "#3a6ea5")):
         seconds = _medians(loads, way)
@@ -329,7 +323,7 @@ def _write(trip_file: TripFile, home: Path, rows: int) -> None:
         shutil.copyfileobj(zipped, plain, BLOCK_BYTES)
 
 
-def _timed(connection: psycopg.Connection[Any], work: Callable[[], object]) -> float:
+def _timed(connection: Connection, work: Callable[[], None]) -> float:
     """The seconds that `work` takes once what others wrote is on the disk."""
     connection.execute("CHECKPOINT")
     os.sync()
@@ -338,14 +332,12 @@ def _timed(connection: psycopg.Connection[Any], work: Callable[[], object]) -> f
     return time.perf_counter() - started
 
 
-def _drop_tables(connection: psycopg.Connection[Any]) -> None:
-    for color in ("yellow", "green"):
-        connection.execute(f"DROP TABLE IF EXISTS {color}_tripdata CASCADE")
-    connection.execute("DROP TABLE IF EXISTS plain, pandas_trips")
+def _drop_tables(connection: Connection) -> None:
+    connection.execute("DROP TABLE IF EXISTS yellow_tripdata, green_tripdata, plain, pandas_trips CASCADE")
     connection.execute("DROP SCHEMA IF EXISTS course, staging, partitions CASCADE")
 
 
-def _machine(connection: psycopg.Connection[Any]) -> dict[str, object]:
+def _machine(connection: Connection) -> dict[str, object]:
     return {
         "cores": os.cpu_count(),
         "system": platform.platform(),
@@ -375,7 +367,7 @@ def _progress(steps: int) -> Iterator[Tell]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (
-        SpinnerColumn(), TextColumn("{task.description:50}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        SpinnerColumn(), TextColumn("{task.description:44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
     with Progress(*columns) as progress:
         bar = progress.add_task("starting the server", total=steps, completed=-1)

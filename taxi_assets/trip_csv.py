@@ -118,12 +118,12 @@ class TripCsv:
             # A carriage return at the end may belong to a line feed that comes with the next chunk.
             kept_back = b"\r" if chunk.endswith(b"\r") else b""
             chunk = _line_feeds(chunk.removesuffix(b"\r") if kept_back else chunk)
-            whole, feed, rest = chunk.rpartition(b"\n")
-            rest += kept_back
+            end = chunk.rfind(b"\n") + 1
+            rest = chunk[end:] + kept_back
             if len(rest) > LONGEST_LINE:
                 raise BadTripFileError(f"{self.name} has a line of more than {LONGEST_LINE} bytes: it is no trip file.")
-            if feed:
-                yield (whole + feed).removeprefix(mark)
+            if end:
+                yield chunk[:end].removeprefix(mark)
                 mark = b""
         if rest := _line_feeds(rest):
             yield rest.removeprefix(mark).removesuffix(b"\n") + b"\n"
