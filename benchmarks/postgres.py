@@ -85,7 +85,7 @@ class Measure:
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows a month.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Of all ways of loading.")
 def main(full: bool, rows: int | None, rounds: int) -> None:
-    r"""Measure the load into Postgres beside its limit and its peers, on a server of its own.
+    """Measure the load into Postgres beside its limit and its peers, on a server of its own.
 
     Prints the ratios with their limits, which are meant for --full: in small files, fixed costs weigh more.
     benchmarks/results/ gets a chart and all numbers.
@@ -95,7 +95,7 @@ def main(full: bool, rows: int | None, rounds: int) -> None:
       python benchmarks/postgres.py
       python benchmarks/postgres.py --full
       python benchmarks/postgres.py --rows 3000000 --rounds 1
-    """
+    """  # noqa: D301 - click looks for the character itself
     rows = rows or (FULL_ROWS if full else QUICK_ROWS)
     with _installation() as home, _progress(len(FILES) * (1 + 3 * rounds) + 2 * rounds + 9) as tell:
         for trip_file in FILES:

@@ -29,6 +29,10 @@ def header(context: dg.AssetCheckExecutionContext, source: TripSource) -> dg.Ass
     with step(context) as trip_file:
         found = TripCsv(source.raw_file(trip_file).path, trip_file).header()
         difference = header_difference(trip_file.color.header, found)
+        if difference:
+            context.log.error(
+                f"{trip_file.gz_name} does not have the header of {trip_file.color.name} trips: {difference}"
+            )
         return dg.AssetCheckResult(
             passed=difference is None,
             metadata={"columns": len(found)},

@@ -19,6 +19,7 @@ import click
 from dotenv import load_dotenv
 
 from taxi_assets.errors import TaxiError
+from taxi_assets.resources.embedded import EmbeddedPostgresError
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
 from taxi_assets.trips import COLORS, FIRST_MONTH, TripFile
 
@@ -35,7 +36,7 @@ def main() -> None:
     load_dotenv(PROJECT / ".env")
     try:
         taxi()
-    except TaxiError as error:
+    except (TaxiError, EmbeddedPostgresError) as error:
         raise SystemExit(f"taxi: {error}") from None
 
 
@@ -150,6 +151,8 @@ def _metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
 def _why(result: dg.ExecuteInProcessResult) -> str:
     """What went wrong in a run, in the words of the step that failed."""
     for event in result.all_events:
+        if event.is_step_failure and "Interrupted" in str(event.step_failure_data.error):
+            return "Interrupted: what is loaded stays, the rest was undone; run this again to go on."
         if event.is_step_failure and (failure := event.step_failure_data.user_failure_data):
             return str(failure.description)
         if event.is_step_failure and (error := event.step_failure_data.error):
@@ -158,7 +161,7 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
 
 
 @taxi.command()
-@click.option("--port", default=3000, show_default=True, help="Where the UI listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="There is no login: keep it on this machine.")
 def dev(host: str, port: int) -> None:
     r"""Serve the UI, the schedules and the run queue until Ctrl-C.
@@ -173,7 +176,9 @@ def dev(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise TaxiError(f"{host}:{port} cannot be used ({error.strerror}): choose another with --port.") from None
+            raise TaxiError(
+                f"{host}:{port} cannot be used ({error.strerror}): choose another --port or --host."
+            ) from None
     click.echo(f"The UI will be on http://{host}:{port} in some seconds; Ctrl-C stops it.")
     # A home of Dagster's own below ours: in the project's folder it would take a temporary one, and let .env win over
     # the environment, unlike `taxi`.

@@ -124,7 +124,7 @@ def header_difference(expected: Sequence[str], found: Sequence[str]) -> str | No
     if list(expected) == list(found):
         return None
     missing = [name for name in expected if name not in found]
-    unexpected = [repr(name[:40]) for name in found if name not in expected]
+    unexpected = [repr(name[:40]) if name else "a column without a name" for name in found if name not in expected]
     repeated = sorted({name for name in found if found.count(name) > 1})
     parts = [
         f"{what} {', '.join(names)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 LINGER_SECONDS = 5.0  # so that one command after the other finds the server warm
 START_SECONDS = 300  # a server that was killed replays its log first
@@ -72,15 +73,21 @@ def embedded_postgres(home: Path, *databases: str) -> str:
     Raises:
         EmbeddedPostgresError: the server does not start.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    _hold(home)
-    with _locked(home / "postgres.start"):
-        server = _Server(home)
-        if not server.answers():
-            server.start()
-        _watch(home)
-        server.make_databases(databases)
-        return str(server.socket_folder)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        _hold(home)
+        with _locked(home / "postgres.start"):
+            server = _Server(home)
+            if not server.answers():
+                server.start()
+            _watch(home)
+            server.make_databases(databases)
+            return str(server.socket_folder)
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"The embedded Postgres cannot use TAXI_HOME {home} ({error.strerror or error}): "
+            f"make that a folder that you may write to, or set TAXI_HOME to another."
+        ) from None
 
 
 def is_running(home: Path) -> bool:
@@ -172,8 +179,9 @@ class _Server:
         self.socket_folder = self._socket_folder()
 
     def _socket_folder(self) -> Path:
-        """Beside the data, or, where that path is too long for a socket, below the temporary folder."""
-        if len(str(self.folder)) <= 80:  # a socket's path may have 107 bytes on Linux, 103 on macOS
+        """Beside the data, or, where that path is no good for a socket, below the temporary folder."""
+        # A socket's path may have 107 bytes on Linux, 103 on macOS; in lists of hosts, commas and quotes mean something.
+        if re.fullmatch(r"[\w./-]{1,80}", str(self.folder), re.ASCII):
             return self.folder
         link = self.folder / "socket"
         if not link.exists():
@@ -206,12 +214,10 @@ class _Server:
                 f"move the folder {self.folder.name} away and load again, or set TAXI_POSTGRES_URL to a server of "
                 f"Postgres {found}."
             )
-        options = " ".join(f"-c {name}='{value}'" for name, value in SERVER_SETTINGS.items())
-        options += f" -c unix_socket_directories='{self.socket_folder}'"
         deadline = time.monotonic() + 30
         while True:
             try:
-                self._run("pg_ctl", "start", "--wait", f"--timeout={START_SECONDS}", f"--log={self.log}", "-o", options)
+                self._serve()
                 return
             except EmbeddedPostgresError as error:
                 # The processes of a server that was killed may need a moment to end.
@@ -219,6 +225,27 @@ class _Server:
                 if not dying or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    def _serve(self) -> None:
+        """Start the server in the background and wait until it answers."""
+        # Not by pg_ctl, which hands its paths to a shell as they are. This shell sees them as arguments; it ends at
+        # once, so that the server belongs to no process of ours, which could leave it as a zombie.
+        settings = SERVER_SETTINGS | {"unix_socket_directories": str(self.socket_folder)}
+        command = [str(self._binaries() / "postgres"), "-D", str(self.data)]
+        for name, value in settings.items():
+            command += ["-c", f"{name}={value}"]
+        before = self.log.stat().st_size if self.log.exists() else 0
+        started = subprocess.run(
+            ["/bin/sh", "-c", '"$@" </dev/null >>"$0" 2>&1 & echo $!', str(self.log), *command],
+            cwd="/", start_new_session=True, stdout=subprocess.PIPE, text=True, check=True, **self._as_user(),
+        )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if not _lives(int(started.stdout)) or time.monotonic() > deadline:
+                with self.log.open(errors="replace") as log:
+                    log.seek(before)
+                    self._refuse("postgres", log.read().splitlines())
+            time.sleep(0.05)
 
     def make_databases(self, databases: tuple[str, ...]) -> None:
         import psycopg
@@ -237,18 +264,20 @@ class _Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries() / program), "--pgdata", str(self.data), *arguments]
-        as_user: dict[str, Any] = {"user": self.user, "extra_groups": []} if self.user else {}
         # Through a file, not a pipe: the server inherits it, and would keep a pipe open for ever.
         with tempfile.TemporaryFile("w+") as said:
             done = subprocess.run(
-                command, cwd="/", stdin=subprocess.DEVNULL, stdout=said, stderr=said, umask=0o077, **as_user
+                command, cwd="/", stdin=subprocess.DEVNULL, stdout=said, stderr=said, **self._as_user()
             )
             if done.returncode == 0:
                 return
             said.seek(0)
-            lines = said.read().splitlines()
-        if program == "pg_ctl" and self.log.exists():
-            lines += self.log.read_text(errors="replace").splitlines()[-20:]
+            self._refuse(program, said.read().splitlines())
+
+    def _as_user(self) -> dict[str, Any]:
+        return {"umask": 0o077} | ({"user": self.user, "extra_groups": []} if self.user else {})
+
+    def _refuse(self, program: str, lines: list[str]) -> NoReturn:
         told = [line for line in lines if "FATAL" in line or "rror" in line] or lines or ["it gave no reason"]
         raise EmbeddedPostgresError(
             f"The embedded Postgres did not start ({program}: {told[-1].strip()}); its log is {self.log}."
@@ -273,6 +302,15 @@ class _Server:
             copy.chmod(0o755)
             copy.rename(place)
         return place / package.name / install.name
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")  # in a container nobody may reap what has ended
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 def binary(name: str) -> str | None:

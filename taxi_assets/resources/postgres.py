@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from psycopg import sql
     from typing_extensions import LiteralString
 
+NOT_A_URL = (
+    "TAXI_POSTGRES_URL is not a Postgres URL: write it like postgresql://user:password@host:5432/database, "
+    "with @ / : # % in the password as %40 %2F %3A %23 %25."
+)
 OLDEST_VERSION = 15
 TRIPS_DATABASE, DAGSTER_DATABASE = "ny_taxi", "dagster"  # on the embedded server
 
@@ -109,9 +113,7 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
         except psycopg.OperationalError as error:
             raise _connection_error(error) from None
         except psycopg.Error:  # its text would show the URL, and so the password
-            raise TaxiError(
-                "TAXI_POSTGRES_URL is not a Postgres URL: write it like postgresql://user:password@host:5432/database."
-            ) from None
+            raise TaxiError(NOT_A_URL) from None
         with _told(), connection:
             version = connection.info.server_version // 10_000
             if version < OLDEST_VERSION:
@@ -473,8 +475,13 @@ def _connection_error(error: psycopg.OperationalError) -> TaxiError:
     lines = str(error).strip().splitlines()
     said = next((line for line in lines if "FATAL" in line or "failed: " in line), lines[0])
     said = re.sub(r"^.*failed: (FATAL: +)?", "", said)
+    if "resolve host" in said or "translate host" in said:  # the host may be a part of the password
+        said = "its host name cannot be resolved"
+    if "invalid" in said and "option" in said:
+        return TaxiError(NOT_A_URL)
     hints = {
         "password": "check user and password in TAXI_POSTGRES_URL",
+        "host name": "check TAXI_POSTGRES_URL; in a password, @ / : # % are written %40 %2F %3A %23 %25",
         "does not exist": "create it, or check TAXI_POSTGRES_URL",
         "refused": "start the server, or check host and port in TAXI_POSTGRES_URL",
     }

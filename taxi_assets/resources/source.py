@@ -129,14 +129,23 @@ class TripSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             TransientError: the network failed, however often it was tried.
         """
         path = self.raw_path(trip_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._fetch(trip_file, path, part, progress or _silent)
+        except OSError as error:
+            raise TaxiError(
+                f"{trip_file.gz_name} could not be written to {path.parent} ({error.strerror or error}): "
+                f"make room or mend the folder, then run this again."
+            ) from error
+
+    def _fetch(self, trip_file: TripFile, path: Path, part: Path, progress: Progress) -> RawFile:
         with _locked(path.with_suffix(".lock")):  # another run may want the same file
             origin = self._origin(trip_file)
             known = RawFile.at(path)
             try:
                 version = origin.copy_to(
-                    part, known.version if known and known.source == origin.source else None, progress or _silent
+                    part, known.version if known and known.source == origin.source else None, progress
                 )
                 if version is None and known:
                     return known
@@ -148,11 +157,6 @@ class TripSource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 part.replace(path)
                 raw_file.note()
                 return raw_file
-            except OSError as error:
-                raise TaxiError(
-                    f"{trip_file.gz_name} could not be written to {path.parent} ({error.strerror or error}): "
-                    f"make room or mend the folder, then run this again."
-                ) from error
             finally:
                 part.unlink(missing_ok=True)
 
@@ -203,8 +207,8 @@ class _Folder:
     def __init__(self, folder: Path, trip_file: TripFile) -> None:
         if not folder.is_dir():
             raise TaxiError(
-                f"TAXI_SOURCE {folder} is not a folder: make it one, or set TAXI_SOURCE to a URL with {{file}} in it, "
-                f"or to 'sample'."
+                f"TAXI_SOURCE {folder.absolute()} is not a folder: make it one, or set TAXI_SOURCE to a URL with "
+                f"{{file}} in it, or to 'sample'."
             )
         names = [trip_file.gz_name, trip_file.csv_name]
         places = [folder / name for name in names] + [folder / trip_file.color.name / name for name in names]
@@ -212,7 +216,7 @@ class _Folder:
             if place.is_file():
                 self.path, self.source = place, str(place)
                 return
-        raise TaxiError(f"{trip_file.gz_name} is not in {folder}: put it there, or choose a month that is.")
+        raise TaxiError(f"{trip_file.gz_name} is not in {folder.absolute()}: put it there, or choose a month that is.")
 
     def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
         state = self.path.stat()

@@ -146,3 +146,17 @@ def test_a_server_that_cannot_start(home):
     (home / "postgres" / "data" / "postgresql.conf").write_text("no such setting\n")
     with pytest.raises(embedded.EmbeddedPostgresError, match=r"did not start .*its log is"):
         embedded.embedded_postgres(home, "ny_taxi")
+
+
+@pytest.mark.parametrize("name", ["Bob's code", 'a"b', "a%b=c,d:e;f$g#h?i&j", "$(touch pwned)", "Ünïcode and spaces"])
+def test_any_name_of_a_folder(open_tmp, name):
+    with use(open_tmp() / name) as user:
+        assert user.stdout.readline()
+    assert user.returncode == 0
+
+
+def test_a_home_that_is_none(tmp_path):
+    (tmp_path / "file").write_text("")
+    for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/taxi")):
+        with pytest.raises(embedded.EmbeddedPostgresError, match="cannot use TAXI_HOME .*set TAXI_HOME to another"):
+            embedded.embedded_postgres(home, "ny_taxi")

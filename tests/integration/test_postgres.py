@@ -362,7 +362,9 @@ def test_a_server_that_is_not_there(green):
         Postgres(url="postgresql://postgres@127.0.0.1:9/trips").stage(*green)
 
 
-@pytest.mark.parametrize("url", ["postgres//user:hidden@host/db", "postgresql://user:hidden@host:port/db", "hidden"])
+@pytest.mark.parametrize(
+    "url", ["postgres//user:hidden@host/db", "postgresql://user:hidden@host:port/db", "hidden", "postgresql://u:p@hidden/x@h/db"]
+)
 def test_a_url_that_is_none(green, url):
     with pytest.raises(TaxiError) as refused:
         Postgres(url=url).stage(*green)

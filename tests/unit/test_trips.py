@@ -67,7 +67,7 @@ def test_next_month():
         (["a", "c"], "missing b"),
         (["a", "b", "c", "d"], "unexpected 'd'"),
         (["a", "B", "c"], "missing b; unexpected 'B'"),
-        (["", "a", "b", "c"], "unexpected ''"),
+        (["", "a", "b", "c"], "unexpected a column without a name"),
         (["a", "b", "b", "c"], "repeated b"),
         (["b", "a", "c"], "out of place a (column 2 instead of 1), b (column 1 instead of 2)"),
     ],
