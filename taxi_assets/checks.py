@@ -4,6 +4,7 @@ Blocking checks stop what is downstream of the same partition; the others warn.
 """
 
 import warnings
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -14,7 +15,7 @@ from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Postgres, StagingMissingError
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trip_csv import TripCsv
-from taxi_assets.trips import header_difference
+from taxi_assets.trips import TripFile, header_difference
 
 # Dagster calls partitioned checks a preview; they are pinned with it, and the tests run them.
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", dg.PreviewWarning)
@@ -55,53 +56,54 @@ def staged_rows_equal_file(
         return _equal(source.rows(trip_file), staged, "in staging")
 
 
-@dg.asset_check(asset=postgres_trips, partitions_def=color_and_month)
-def merged_rows_equal_file(
+TABLE_CHECKS = {
+    "merged_rows_equal_file": "The final table has as many rows of the file as the file has.",
+    "published_row_count": "The table has the published number of rows; a warning, since a source may be a sample.",
+    "pickups_in_month": "Nearly all pickups lie in the file's month.",
+    "shared_ids": "How many rows share their id with another; never a failure, since the id names a trip and is no key.",
+}
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(name, asset=postgres_trips, description=description, partitions_def=color_and_month)
+        for name, description in TABLE_CHECKS.items()
+    ]
+)
+def postgres_trips_checks(
     context: dg.AssetCheckExecutionContext, source: TripSource, postgres: Postgres
-) -> dg.AssetCheckResult:
-    """The final table has as many rows of the file as the file has."""
+) -> Iterator[dg.AssetCheckResult]:
+    """What must hold of the final table, in one step: each step costs a run some tenths of a second."""
     with step(context) as trip_file:
-        return _equal(source.rows(trip_file), postgres.merged_rows(trip_file), "in the table")
-
-
-@dg.asset_check(asset=postgres_trips, partitions_def=color_and_month)
-def published_row_count(context: dg.AssetCheckExecutionContext, postgres: Postgres) -> dg.AssetCheckResult:
-    """The table has the published number of rows of the month; a warning, since a source may be a sample."""
-    with step(context) as trip_file:
-        published = trip_file.color.published_rows.get(trip_file.month)
-        if published is None:
-            return dg.AssetCheckResult(passed=True, description="no row count is published for this month")
-        result = _equal(published, postgres.merged_rows(trip_file), "in the table", expected_from="published")
-        return result._replace(severity=dg.AssetCheckSeverity.WARN)
-
-
-@dg.asset_check(asset=postgres_trips, partitions_def=color_and_month)
-def pickups_in_month(context: dg.AssetCheckExecutionContext, postgres: Postgres) -> dg.AssetCheckResult:
-    """Nearly all pickups lie in the file's month."""
-    with step(context) as trip_file:
-        rows, outside = postgres.pickups_outside_month(trip_file)
-        share = outside / rows if rows else 0.0
-        return dg.AssetCheckResult(
-            passed=share <= MOST_OUTSIDE_MONTH,
+        rows = postgres.merged_rows(trip_file)
+        outside = postgres.pickups_outside_month(trip_file)[1]
+        shared = postgres.rows_sharing_an_id(trip_file)
+        yield _equal(source.rows(trip_file), rows, "in the table")._replace(check_name="merged_rows_equal_file")
+        yield _as_published(trip_file, rows)._replace(check_name="published_row_count")
+        yield dg.AssetCheckResult(
+            check_name="pickups_in_month",
+            passed=outside <= rows * MOST_OUTSIDE_MONTH,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"outside": outside, "share_outside": share},
+            metadata={"outside": outside, "share_outside": outside / rows if rows else 0.0},
             description=f"{outside:,} of {rows:,} pickups lie outside {trip_file.month}",
         )
-
-
-@dg.asset_check(asset=postgres_trips, partitions_def=color_and_month)
-def shared_ids(context: dg.AssetCheckExecutionContext, postgres: Postgres) -> dg.AssetCheckResult:
-    """How many rows share their id with another; never a failure, since the id names a trip and is no key."""
-    with step(context) as trip_file:
-        shared = postgres.rows_sharing_an_id(trip_file)
-        return dg.AssetCheckResult(
-            passed=True, metadata={"rows": shared}, description=f"{shared:,} rows share their id with another"
+        yield dg.AssetCheckResult(
+            check_name="shared_ids",
+            passed=True,
+            metadata={"rows": shared},
+            description=f"{shared:,} rows share their id with another",
         )
 
 
-all_checks = [
-    header, staged_rows_equal_file, merged_rows_equal_file, published_row_count, pickups_in_month, shared_ids,
-]  # fmt: skip
+all_checks = [header, staged_rows_equal_file, postgres_trips_checks]
+
+
+def _as_published(trip_file: TripFile, rows: int) -> dg.AssetCheckResult:
+    published = trip_file.color.published_rows.get(trip_file.month)
+    if published is None:
+        return dg.AssetCheckResult(passed=True, description="no row count is published for this month")
+    result = _equal(published, rows, "in the table", expected_from="published")
+    return result._replace(severity=dg.AssetCheckSeverity.WARN)
 
 
 def _equal(expected: int, found: int, where: str, expected_from: str = "in the file") -> dg.AssetCheckResult:

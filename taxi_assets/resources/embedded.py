@@ -180,7 +180,7 @@ class _Server:
 
     def _socket_folder(self) -> Path:
         """Beside the data, or, where that path is no good for a socket, below the temporary folder."""
-        # A socket's path may have 107 bytes on Linux, 103 on macOS; in lists of hosts, commas and quotes mean something.
+        # A socket's path may have 107 bytes on Linux, 103 on macOS; in lists, commas and quotes mean something.
         if re.fullmatch(r"[\w./-]{1,80}", str(self.folder), re.ASCII):
             return self.folder
         link = self.folder / "socket"

@@ -363,7 +363,13 @@ def test_a_server_that_is_not_there(green):
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres//user:hidden@host/db", "postgresql://user:hidden@host:port/db", "hidden", "postgresql://u:p@hidden/x@h/db"]
+    "url",
+    [
+        "postgres//user:hidden@host/db",
+        "postgresql://user:hidden@host:port/db",
+        "hidden",
+        "postgresql://u:p@hidden/x@h/db",
+    ],
 )
 def test_a_url_that_is_none(green, url):
     with pytest.raises(TaxiError) as refused:
