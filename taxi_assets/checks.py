@@ -60,7 +60,7 @@ TABLE_CHECKS = {
     "merged_rows_equal_file": "The final table has as many rows of the file as the file has.",
     "published_row_count": "The table has the published number of rows; a warning, since a source may be a sample.",
     "pickups_in_month": "Nearly all pickups lie in the file's month.",
-    "shared_ids": "How many rows share their id with another; never a failure, since the id names a trip and is no key.",
+    "shared_ids": "How many rows share their id with another; never a failure, since an id is no key.",
 }
 
 
