@@ -44,7 +44,7 @@ lock: $(VENV)/.installed-dev  ## Resolve the dependencies anew, for all supporte
 		pyproject.toml --extra build --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## Delete the installation's state: databases, history, raw files
-	rm -rf .taxi
+	rm -rf "$$(readlink -f .taxi/postgres)" .taxi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
