@@ -90,11 +90,6 @@ def embedded_postgres(home: Path, *databases: str) -> str:
         ) from None
 
 
-def is_running(home: Path) -> bool:
-    """Whether the installation's server answers, without starting it."""
-    return (home / "postgres").exists() and _Server(home).answers()
-
-
 def _hold(home: Path) -> None:
     if home not in _in_use:
         users = (home / "postgres.users").open("a")
