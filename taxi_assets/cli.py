@@ -42,7 +42,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def taxi() -> None:
-    r"""New York's taxi trips, month by month, into Postgres.
+    """New York's taxi trips, month by month, into Postgres.
 
     \b
     taxi demo               six months of sample trips into the embedded Postgres
@@ -54,7 +54,7 @@ def taxi() -> None:
 
 @taxi.command()
 def demo() -> None:
-    r"""Load three sample months of both colors through Dagster, show what went in, and draw it.
+    """Load three sample months of both colors through Dagster, show what went in, and draw it.
 
     A second run finds everything there and inserts nothing.
 
@@ -164,7 +164,7 @@ def _why(result: dg.ExecuteInProcessResult) -> str:
 @click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Where the UI listens.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="There is no login: keep it on this machine.")
 def dev(host: str, port: int) -> None:
-    r"""Serve the UI, the schedules and the run queue until Ctrl-C.
+    """Serve the UI, the schedules and the run queue until Ctrl-C.
 
     \b
     Examples:
@@ -203,7 +203,7 @@ def dev(host: str, port: int) -> None:
 @taxi.command()
 @click.option("--all", "all_months", is_flag=True, help="Show the months without anything, too.")
 def status(all_months: bool) -> None:
-    r"""Show for each color and month what is fetched, staged and merged, and how many rows.
+    """Show for each color and month what is fetched, staged and merged, and how many rows.
 
     \b
     Examples:
@@ -265,7 +265,7 @@ def _merged_rows() -> dict[str, int]:
 @taxi.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def psql(arguments: tuple[str, ...]) -> None:
-    r"""Open a prompt on the trips database, or hand ARGUMENTS to psql.
+    """Open a prompt on the trips database, or hand ARGUMENTS to psql.
 
     \b
     Examples:
@@ -311,7 +311,7 @@ def _database(postgres: Any) -> str:
 @click.option("--rows", type=click.IntRange(min=1), help="Rows of each file.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def sample(color: tuple[str, ...], months: tuple[str, ...], rows: int | None, folder: Path) -> None:
-    r"""Write sample files in the TLC's format into FOLDER, to be loaded with TAXI_SOURCE=FOLDER.
+    """Write sample files in the TLC's format into FOLDER, to be loaded with TAXI_SOURCE=FOLDER.
 
     \b
     Examples:
