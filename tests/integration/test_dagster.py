@@ -92,7 +92,7 @@ def test_a_partition_walks_through_the_graph(instance, files, color):
     columns = [column.name for column in merged["dagster/column_schema"].columns]
     assert columns == [column.postgres_name for column in COLORS[color].table_columns]
     assert len(merged["preview"].records) == 10
-    assert merged["trips_per_day"].startswith("![trips per day](data:image/png;base64,iVBORw0KGgo")
+    assert merged["trips_per_day"].startswith("![trips per day](data:image/svg+xml;base64,PHN2Zy")
 
     evaluations = checks(result)
     assert set(evaluations) == {check.name for check in defs.resolve_asset_graph().asset_check_keys}
