@@ -5,13 +5,15 @@ A command says what it does in its help, with examples; the work itself is in th
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,15 @@ from taxi_assets.trips import COLORS, FIRST_MONTH, TripFile
 if TYPE_CHECKING:
     import dagster as dg
     import pandas as pd
+    from rich.console import Console
+
+    from taxi_assets.backfill import Order, Outcome
+    from taxi_assets.resources.postgres import Postgres
 
 # Outside what the public archive has (2019-01 to 2021-07), so that real months never mix with invented ones.
 DEMO_MONTHS = ("2025-01", "2025-02", "2025-03")
+
+OWN_TAGS = ("taxi", "file", "backfill")  # of runs
 
 
 def main() -> None:
@@ -47,7 +55,8 @@ def taxi() -> None:
     \b
     taxi demo               six months of sample trips into the embedded Postgres
     taxi dev                the web UI on http://127.0.0.1:3000
-    taxi status             what is fetched, staged and merged
+    taxi backfill           all months from one to another
+    taxi status             which months are loaded, running, failed or missing
     taxi psql               a prompt on the trips
     """
 
@@ -63,60 +72,44 @@ def demo() -> None:
       taxi demo
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from taxi_assets.definitions import build_defs
-    from taxi_assets.instance import dagster_instance
-    from taxi_assets.resources.source import TripSource
+    from taxi_assets.backfill import Backfill
+    from taxi_assets.display import watch
 
+    os.environ["TAXI_SOURCE"] = "sample"
     console = Console()
-    job = build_defs({"source": TripSource(location="sample")}).resolve_job_def("postgres_trips_job")
-    trip_files = [TripFile(color, month) for month in DEMO_MONTHS for color in COLORS.values()]
-    columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    done: list[tuple[TripFile, dict[str, Any], dict[str, Any]]] = []
-    with dagster_instance() as instance, Progress(*columns, console=console) as progress:
-        bar = progress.add_task("loading", total=len(trip_files))
-        for trip_file in trip_files:
-            progress.update(bar, description=f"{trip_file.color.name} {trip_file.month}")
-            result = job.execute_in_process(
-                partition_key=trip_file.partition_key, instance=instance, raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )  # fmt: skip
-            if not result.success:
-                raise TaxiError(_why(result))
-            done.append((trip_file, _metadata(result, "postgres_staging_trips"), _metadata(result, "postgres_trips")))
-            progress.advance(bar)
-        progress.update(bar, description="loaded")
-    _show_demo(console, done)
+    keys = [TripFile(color, month).partition_key for month in DEMO_MONTHS for color in COLORS.values()]
+    outcomes = watch(
+        console, Backfill(keys, _order("postgres", {"demo": "true"}, only_missing=False), jobs=2), len(keys)
+    )
+    failures = [outcome.cause for outcome in outcomes if outcome.state == "failed"]
+    if failures:
+        raise TaxiError(failures[0])
+    if len(outcomes) < len(keys):
+        raise TaxiError("Interrupted: what is loaded stays; run this again to go on.")
+    _show_demo(console, outcomes)
 
 
-def _show_demo(console: Any, done: Sequence[tuple[TripFile, dict[str, Any], dict[str, Any]]]) -> None:
-    from rich.table import Table
+def _order(target: str, tags: Mapping[str, str], only_missing: bool) -> Order:
+    from taxi_assets.automation import TARGETS
+    from taxi_assets.backfill import Order
 
+    job, asset = TARGETS[target]
+    return Order(job=job, asset=asset, tags=tags, only_missing=only_missing, started=time.time())
+
+
+def _show_demo(console: Console, outcomes: Sequence[Outcome]) -> None:
     from taxi_assets.charts import write_trips_chart
+    from taxi_assets.partitions import trip_file_at
     from taxi_assets.resources.postgres import Postgres
 
-    table = Table("file", title="Through Dagster into Postgres")
-    for heading in ("rows", "inserted", "before", "seconds", "MB/s"):
-        table.add_column(heading, justify="right")
-    total: dict[str, int] = {}
-    for trip_file, staged, merged in done:
-        seconds = staged["seconds"] + merged["seconds"]
-        rows = merged["dagster/partition_row_count"]
-        total[trip_file.color.table] = total.get(trip_file.color.table, 0) + rows
-        table.add_row(
-            trip_file.csv_name, f"{rows:,}", f"{merged['rows_inserted']:,}", f"{merged['rows_there_already']:,}",
-            f"{seconds:.2f}", f"{staged['bytes'] / 1e6 / seconds:.0f}",
-        )  # fmt: skip
-    console.print(table)
-    for name, rows in total.items():
-        console.print(f"public.{name}: {rows:,} rows of {len(DEMO_MONTHS)} files")
-    if not any(merged["rows_inserted"] for _, _, merged in done):
+    for color in COLORS.values():
+        rows = sum(outcome.rows for outcome in outcomes if trip_file_at(outcome.key).color == color)
+        console.print(f"public.{color.table}: {rows:,} rows of {len(DEMO_MONTHS)} files", highlight=False)
+    if not any(outcome.inserted for outcome in outcomes):
         console.print("Every row was there before: nothing was inserted.")
     chart = taxi_home() / "demo-trips-per-day.png"
-    write_trips_chart(_trips_per_day(Postgres(), [trip_file for trip_file, _, _ in done]), chart)
+    write_trips_chart(_trips_per_day(Postgres(), [trip_file_at(outcome.key) for outcome in outcomes]), chart)
     console.print(
         f"""
 The trips per day are drawn in [bold]{chart}[/bold]
@@ -124,14 +117,13 @@ The trips per day are drawn in [bold]{chart}[/bold]
 Next:
   [bold].venv/bin/taxi dev[/bold]       open the graph on http://127.0.0.1:3000
   [bold].venv/bin/taxi psql[/bold]      ask the tables
-  [bold].venv/bin/dagster asset materialize -m taxi_assets.definitions \\
-      --select 'raw_trips,postgres_staging_trips,postgres_trips' --partition 'green|2020-04'[/bold]
-                            load a real month from the public archive (2019-01 to 2021-07)""",
+  [bold].venv/bin/taxi backfill --color green --from 2020-04 --to 2020-06[/bold]
+                            load real months from the public archive (2019-01 to 2021-07)""",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
 
 
-def _trips_per_day(postgres: Any, trip_files: Sequence[TripFile]) -> pd.DataFrame:
+def _trips_per_day(postgres: Postgres, trip_files: Sequence[TripFile]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
@@ -142,22 +134,129 @@ def _trips_per_day(postgres: Any, trip_files: Sequence[TripFile]) -> pd.DataFram
     return pd.DataFrame(rows, columns=["day", "color", "trips"]).pivot(index="day", columns="color", values="trips")
 
 
-def _metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """What a run's materialization of an asset says of itself."""
-    materialization = result.asset_materializations_for_node(asset)[0]
-    return {name: value.value for name, value in materialization.metadata.items()}
+class Month(click.ParamType):  # type: ignore[type-arg]
+    """A month of the data, such as 2020-04."""
+
+    name = "month"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no month, or not one that has ended."""
+        from taxi_assets.partitions import months
+
+        if value not in months.get_partition_keys():
+            self.fail(
+                f"'{value}' is no month of the data: from {FIRST_MONTH} to {months.get_last_partition_key()}, "
+                f"written like 2020-04.",
+                param, ctx,
+            )  # fmt: skip
+        return value
 
 
-def _why(result: dg.ExecuteInProcessResult) -> str:
-    """What went wrong in a run, in the words of the step that failed."""
-    for event in result.all_events:
-        if event.is_step_failure and "Interrupted" in str(event.step_failure_data.error):
-            return "Interrupted: what is loaded stays, the rest was undone; run this again to go on."
-        if event.is_step_failure and (failure := event.step_failure_data.user_failure_data):
-            return str(failure.description)
-        if event.is_step_failure and (error := event.step_failure_data.error):
-            return str((error.cause or error).message).strip()
-    return "The run failed; `taxi dev` shows its log."
+class Label(click.ParamType):  # type: ignore[type-arg]
+    """A tag for runs, such as `why=audit`."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Split it, and keep off the tags that Dagster and this project give a meaning."""
+        name, found, text = value.partition("=")
+        if not (name and found and text):
+            self.fail(f"'{value}' is no label: write it like owner=ann.", param, ctx)
+        if name in OWN_TAGS or name.startswith(("dagster/", "taxi/", ".dagster/")):
+            self.fail(f"the label '{name}' is given by taxi and Dagster themselves: choose another name.", param, ctx)
+        return name, text
+
+
+@taxi.command()
+@click.option(
+    "--color", "colors", type=click.Choice(list(COLORS)), multiple=True, help="Repeatable; both where it is not given."
+)
+@click.option("--from", "first", type=Month(), required=True, help="The first month, such as 2019-01.")
+@click.option("--to", "last", type=Month(), required=True, help="The last month, included.")
+@click.option("--only-missing/--all", default=True, help="Leave out what is loaded (the default), or load it again.")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Partitions at a time; 2 where it is not given.")
+@click.option("--target", type=click.Choice(["postgres"]), default="postgres", show_default=True, help="Into what.")
+@click.option("--label", "labels", type=Label(), multiple=True, help="A tag for each run; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Say what would be loaded, and load nothing.")
+@click.option("--submit", is_flag=True, help="Leave it to the daemon of `taxi dev`, as a backfill of the UI.")
+def backfill(
+    colors: tuple[str, ...],
+    first: str,
+    last: str,
+    only_missing: bool,
+    jobs: int | None,
+    target: str,
+    labels: tuple[tuple[str, str], ...],
+    dry_run: bool,
+    submit: bool,
+) -> None:
+    """Load all months from one to another, both included.
+
+    It runs here and now, some partitions at a time, and needs no daemon. Ctrl-C brings those at work to their end and
+    begins no more; the same command goes on with what is missing or failed.
+
+    \b
+    Examples:
+      taxi backfill --color green --from 2020-04 --to 2020-04
+      taxi backfill --from 2019-01 --to 2020-12 --jobs 2 --label owner=ann
+      taxi backfill --from 2019-01 --to 2020-12 --dry-run
+      taxi backfill --from 2019-01 --to 2020-12 --submit
+    """  # fmt: skip
+    from rich.console import Console
+
+    from taxi_assets.automation import TARGETS
+    from taxi_assets.backfill import Backfill
+    from taxi_assets.backfill import submit as submit_backfill
+    from taxi_assets.display import show_outcomes, watch
+    from taxi_assets.history import end_dead_runs
+    from taxi_assets.instance import dagster_instance
+    from taxi_assets.partitions import months
+
+    if first > last:
+        raise click.UsageError(f"--from {first} is after --to {last}: give the earlier month first.")
+    if submit and jobs:
+        raise click.UsageError("--jobs is for backfills here; how many runs the daemon starts is said in dagster.yaml.")
+    wanted = [
+        TripFile.of(name, month) for month in months.get_partition_keys() if first <= month <= last
+        for name in COLORS if name in (colors or COLORS)
+    ]  # fmt: skip
+    console = Console()
+    tags = {"backfill": "true", **dict(labels)}
+    order = _order(target, tags, only_missing)
+    with dagster_instance() as instance:
+        keys = _to_load(console, instance, wanted, only_missing)
+        if dry_run or not keys:
+            return
+        if submit:
+            title = f"taxi backfill {first} to {last}"
+            number = submit_backfill(instance, keys, TARGETS[target][0], tags, title)
+            console.print(
+                f"The daemon has backfill {number}. Watch it on page /runs/b/{number} of the UI: "
+                f"http://127.0.0.1:3000/runs/b/{number} where `taxi dev` has its usual port.",
+                soft_wrap=True, highlight=False,
+            )  # fmt: skip
+            return
+        running = Backfill(keys, order, jobs or 2)
+        outcomes = watch(console, running, len(keys))
+        end_dead_runs(instance)
+    show_outcomes(console, outcomes, len(running.left), time.time() - order.started)
+    if running.left or any(outcome.state == "failed" for outcome in outcomes):
+        raise SystemExit(1)
+
+
+def _to_load(
+    console: Console, instance: dg.DagsterInstance, wanted: Sequence[TripFile], only_missing: bool
+) -> list[str]:
+    """The partitions to load, after it was said which."""
+    from taxi_assets.display import show_plan
+    from taxi_assets.resources.postgres import Postgres
+    from taxi_assets.resources.source import TripSource
+    from taxi_assets.status import statuses
+
+    found = statuses(instance, TripSource(), Postgres(), wanted)
+    to_load = [status for status in found if not only_missing or status.state not in ("loaded", "running")]
+    show_plan(console, found, to_load)
+    return [status.trip_file.partition_key for status in to_load]
 
 
 @taxi.command()
@@ -201,65 +300,34 @@ def dev(host: str, port: int) -> None:
 
 
 @taxi.command()
-@click.option("--all", "all_months", is_flag=True, help="Show the months without anything, too.")
-def status(all_months: bool) -> None:
-    """Show for each color and month what is fetched, staged and merged, and how many rows.
+@click.option("--list", "as_list", is_flag=True, help="A line for each partition instead of the calendar.")
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known of each partition, for scripts.")
+def status(as_list: bool, as_json: bool) -> None:
+    """Show which months are loaded, stale, running, failed or missing, and how many rows they have.
 
     \b
     Examples:
       taxi status
-      taxi status --all
+      taxi status --list
+      taxi status --json | jq '.[] | select(.state == "failed")'
     """
     from rich.console import Console
-    from rich.table import Table
 
-    from taxi_assets.partitions import months
+    from taxi_assets.display import show_months, show_statuses
+    from taxi_assets.instance import dagster_instance
     from taxi_assets.resources.postgres import Postgres
     from taxi_assets.resources.source import TripSource
+    from taxi_assets.status import statuses
 
-    source, postgres = TripSource(), Postgres()
-    staged = postgres.staged()
-    merged = {color.name: postgres.merged(color) for color in COLORS.values()}
-    rows = _merged_rows()
-    table = Table("month", *(color.name for color in COLORS.values()), title=f"Trips in {_database(postgres)}")
-    for month in months.get_partition_keys():
-        cells = []
-        for trip_file in (TripFile(color, month) for color in COLORS.values()):
-            states = {
-                "fetched": source.raw_path(trip_file).exists(),
-                "staged": trip_file.staging_table in staged,
-                "merged": month in merged[trip_file.color.name],
-            }
-            count = rows.get(trip_file.partition_key)
-            words = [name for name, true in states.items() if true]
-            cells.append(" ".join(words) + (f"  {count:,} rows" if states["merged"] and count is not None else ""))
-        if any(cells) or all_months:
-            table.add_row(month, *cells)
-    console = Console()
-    if table.row_count:
-        console.print(table)
-    else:
-        console.print("Nothing is loaded yet: try `taxi demo`, or materialize a partition in `taxi dev`.")
-
-
-def _merged_rows() -> dict[str, int]:
-    """The rows of each partition at its last merge, from Dagster's history."""
-    import dagster as dg
-
-    from taxi_assets.instance import dagster_instance
-
-    rows: dict[str, int] = {}
+    postgres = Postgres()
     with dagster_instance() as instance:
-        cursor, more = None, True
-        while more:
-            page = instance.fetch_materializations(dg.AssetKey("postgres_trips"), limit=500, cursor=cursor)
-            records, cursor, more = page.records, page.cursor, page.has_more
-            for record in records:  # the newest comes first
-                materialization = record.asset_materialization
-                count = materialization.metadata.get("dagster/partition_row_count") if materialization else None
-                if record.partition_key and count:
-                    rows.setdefault(record.partition_key, int(str(count.value)))
-    return rows
+        found = statuses(instance, TripSource(), postgres)
+    if as_json:
+        click.echo(json.dumps([status.as_json() for status in found], indent=2))
+    elif as_list:
+        show_months(Console(), found)
+    else:
+        show_statuses(Console(), found, f"Trips in {_database(postgres)}")
 
 
 @taxi.command(context_settings={"ignore_unknown_options": True})
@@ -307,7 +375,7 @@ def _database(postgres: Any) -> str:
 
 @taxi.command()
 @click.option("--color", type=click.Choice(list(COLORS)), multiple=True, help="Repeatable; both where it is not given.")
-@click.option("--month", "months", multiple=True, required=True, help="Such as 2020-04; repeatable.")
+@click.option("--month", "months", type=Month(), multiple=True, required=True, help="Such as 2020-04; repeatable.")
 @click.option("--rows", type=click.IntRange(min=1), help="Rows of each file.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def sample(color: tuple[str, ...], months: tuple[str, ...], rows: int | None, folder: Path) -> None:
@@ -320,16 +388,8 @@ def sample(color: tuple[str, ...], months: tuple[str, ...], rows: int | None, fo
     """
     from rich.progress import track
 
-    from taxi_assets.partitions import months as known_months
     from taxi_assets.sample import write_sample
 
-    for month in months:
-        if month not in known_months.get_partition_keys():
-            raise click.BadParameter(
-                f"'{month}' is no month of the data: from {FIRST_MONTH} to {known_months.get_last_partition_key()}, "
-                f"written like 2020-04.",
-                param_hint="--month",
-            )
     folder.mkdir(parents=True, exist_ok=True)
     trip_files = [TripFile.of(name, month) for name in color or COLORS for month in months]
     for trip_file in track(trip_files, description="writing"):

@@ -8,7 +8,7 @@ import dagster as dg
 
 from taxi_assets.assets.postgres import postgres_staging_trips, postgres_trips
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.automation import postgres_trips_job
+from taxi_assets.automation import new_trip_files_sensor, postgres_trips_job, schedules
 from taxi_assets.checks import all_checks
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
@@ -20,6 +20,8 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         assets=[raw_trips, postgres_staging_trips, postgres_trips],
         asset_checks=all_checks,
         jobs=[postgres_trips_job],
+        schedules=schedules,
+        sensors=[new_trip_files_sensor],
         resources={"source": TripSource(), "postgres": Postgres(), **(resource_overrides or {})},
         # The chain is linear: processes of their own would cost each step the start of Python (3-4 s in process,
         # 9-17 s otherwise), and parallelism comes from the run queue.

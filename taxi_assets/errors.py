@@ -14,5 +14,9 @@ class BadTripFileError(TaxiError):
     """A trip file that is not what it should be. Nothing of it is loaded."""
 
 
+class NotPublishedError(TaxiError):
+    """The source does not have the file, or not yet."""
+
+
 class TransientError(TaxiError):
     """Something that may be right at the next attempt: a network, a server that restarts."""

@@ -1,7 +1,7 @@
 """Dagster's own storage: its history in the same Postgres, its logs in the installation's folder.
 
 dagster.yaml names these classes, so that `dagster`, `dg`, `taxi` and the daemon see one history with nothing to
-configure. They only find out where the storage is; the storage itself is dagster-postgres.
+configure. They only find out where things are and who is alive; the storage itself is dagster-postgres.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import create_engine
 
+from taxi_assets.history import LOST, is_alive
 from taxi_assets.resources.embedded import embedded_postgres
 from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
@@ -67,6 +69,30 @@ class TaxiArtifacts(LocalArtifactStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiArtifacts:
         return cls(base_dir=str(taxi_home() / "dagster"), inst_data=inst_data)
+
+
+class TaxiRunLauncher(DefaultRunLauncher):
+    """Dagster's own launcher, which also knows a run whose process was killed or whose machine was restarted.
+
+    Without that such a run would count as running, and take a place in the queue, for ever.
+    """
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiRunLauncher:
+        return cls(inst_data=inst_data)
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        if is_alive(self._instance, run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, LOST)
 
 
 def _storage_url() -> str:

@@ -6,10 +6,13 @@ The names of the two dimensions are frozen: Dagster writes a key's parts in the 
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
 from dagster._core.errors import DagsterUnknownPartitionError
 
+from taxi_assets.errors import TaxiError
+from taxi_assets.resources.settings import setting
 from taxi_assets.trips import COLORS, FIRST_MONTH, TripFile
 
 
@@ -36,8 +39,21 @@ def unknown_partition(partition_key: str) -> str:
     )
 
 
+def _timezone() -> str:
+    name = setting("TAXI_TIMEZONE") or "America/New_York"
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise TaxiError(f"TAXI_TIMEZONE {name!r} is no time zone: write it like America/New_York.") from None
+    return name
+
+
+# Read when this is imported, unlike other settings: partitions and schedules are made then.
+TIMEZONE = _timezone()
+
 colors = dg.StaticPartitionsDefinition(list(COLORS))
-months = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, fmt="%Y-%m")
+# A month is there to be loaded once it has ended where the schedules run.
+months = dg.MonthlyPartitionsDefinition(start_date=FIRST_MONTH, fmt="%Y-%m", timezone=TIMEZONE)
 color_and_month = ColorAndMonth({"color": colors, "month": months})
 
 
@@ -54,5 +70,10 @@ def trip_file_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionConte
             f"the earlier to the later month as a backfill.",
             allow_retries=False,
         )
-    color, _, month = keys[0].partition("|")
-    return TripFile(COLORS[color], month)
+    return trip_file_at(keys[0])
+
+
+def trip_file_at(partition_key: str) -> TripFile:
+    """The trip file of a partition, by its key."""
+    color, _, month = partition_key.partition("|")
+    return TripFile.of(color, month)

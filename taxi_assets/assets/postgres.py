@@ -6,12 +6,14 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, now_and_then, staged_in_this_run, step
+from taxi_assets.assets.steps import RETRIES, column_schema, now_and_then, staged_in_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trips import COLORS, TripFile
+
+POOL = "postgres"  # the runs that write to the database at once are limited together; dagster.yaml says to how many
 
 
 class MergeConfig(dg.Config):
@@ -21,7 +23,10 @@ class MergeConfig(dg.Config):
     purge_raw_file: bool = Field(False, description="Delete the raw file once it is merged.")
 
 
-@dg.asset(partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[raw_trips])
+@dg.asset(
+    partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[raw_trips],
+    retry_policy=RETRIES, pool=POOL,
+)  # fmt: skip
 def postgres_staging_trips(
     context: dg.AssetExecutionContext, source: TripSource, postgres: Postgres
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -30,7 +35,7 @@ def postgres_staging_trips(
         raw_file = source.raw_file(trip_file)
         tell = now_and_then(context.log.info)
         staged = postgres.stage(
-            trip_file, raw_file.path, progress=lambda rows: tell(f"{rows:,} of {raw_file.rows:,} rows copied")
+            trip_file, raw_file.path, progress=lambda rows, _: tell(f"{rows:,} of {raw_file.rows:,} rows copied")
         )
         context.log.info(f"{staged.rows:,} rows copied in {staged.seconds:.1f} s")
         return dg.MaterializeResult(
@@ -46,6 +51,7 @@ def postgres_staging_trips(
 
 @dg.asset(
     partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[postgres_staging_trips],
+    retry_policy=RETRIES, pool=POOL,
     # Of all colors: each materialization shows those of its own.
     metadata=column_schema(dict.fromkeys(column for color in COLORS.values() for column in color.table_columns)),
 )  # fmt: skip
@@ -66,11 +72,12 @@ def postgres_trips(
         )
         if config.purge_raw_file:
             source.raw_file(trip_file).purge()
-        return dg.MaterializeResult(metadata=_metadata(trip_file, merged, postgres))
+        return dg.MaterializeResult(metadata=_metadata(trip_file, merged, source, postgres))
 
 
-def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[str, Any]:
+def _metadata(trip_file: TripFile, merged: Merged, source: TripSource, postgres: Postgres) -> dict[str, Any]:
     schema = column_schema(trip_file.color.table_columns)
+    noted = source.noted(trip_file)  # None where staging came from another machine
     return {
         **schema,
         "dagster/partition_row_count": merged.rows,
@@ -78,6 +85,7 @@ def _metadata(trip_file: TripFile, merged: Merged, postgres: Postgres) -> dict[s
         "rows_inserted": merged.inserted,
         "rows_there_already": merged.there_already,
         "seconds": round(merged.seconds, 3),
+        **({"sha256": noted.sha256} if noted else {}),
         "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
         "preview": dg.MetadataValue.table(
             [dg.TableRecord(_shown(row)) for row in postgres.preview(trip_file)], schema["dagster/column_schema"]

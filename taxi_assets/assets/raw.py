@@ -4,12 +4,12 @@ import time
 
 import dagster as dg
 
-from taxi_assets.assets.steps import now_and_then, step
+from taxi_assets.assets.steps import RETRIES, now_and_then, step
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.source import TripSource
 
 
-@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv"})
+@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv"}, retry_policy=RETRIES)
 def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The month's trips as the source publishes them: one gzip CSV, fetched again only when the source changed it."""
     with step(context) as trip_file:
@@ -29,6 +29,7 @@ def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.Mater
                 "seconds": round(time.monotonic() - started, 3),
                 "source": dg.MetadataValue.url(raw_file.source) if "://" in raw_file.source else raw_file.source,
                 "sha256": raw_file.sha256,
+                "edition": raw_file.edition,
                 "path": dg.MetadataValue.path(str(raw_file.path)),
                 "fetched": raw_file.fetched,
             },

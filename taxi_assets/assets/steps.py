@@ -13,24 +13,43 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.errors import TaxiError, TransientError
+from taxi_assets.history import working
 from taxi_assets.partitions import trip_file_of
 from taxi_assets.trips import Column, TripFile
+
+# What failed for a moment, such as a lost connection, is tried again after some 5, 15 and 35 seconds. The jitter keeps
+# runs that failed together from coming back together.
+RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 
 
 @contextmanager
 def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[TripFile]:
     """The trip file of the partition at work, its run labelled with color and file.
 
-    A `TaxiError` becomes a failure with that one sentence; only a transient one may be retried.
+    Raises:
+        dg.Failure: for every error, a `TaxiError` as its one sentence; only a transient one may be retried.
     """
     trip_file = trip_file_of(context)
     if isinstance(context, dg.AssetExecutionContext):
-        labels = {"taxi": trip_file.color.name, "file": trip_file.csv_name}
-        context.instance.add_run_tags(context.run.run_id, labels)
+        _label(context, trip_file)
     try:
-        yield trip_file
+        with working(context.instance, context.run.run_id):
+            yield trip_file
+    except dg.Failure:
+        raise
     except TaxiError as error:
         raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from None
+    except Exception as error:  # a mistake of ours, which another attempt would repeat
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+
+def _label(context: dg.AssetExecutionContext, trip_file: TripFile) -> None:
+    """The tags by which people find the run."""
+    labels = {"taxi": trip_file.color.name, "file": trip_file.csv_name}
+    if "dagster/backfill" in context.run.tags:
+        labels["backfill"] = "true"
+    if not labels.items() <= context.run.tags.items():
+        context.instance.add_run_tags(context.run.run_id, labels)
 
 
 def staged_in_this_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, trip_file: TripFile) -> bool:

@@ -126,13 +126,13 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
                     connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             yield connection
 
-    def stage(self, trip_file: TripFile, path: Path, progress: Callable[[int], None] | None = None) -> Staged:
+    def stage(self, trip_file: TripFile, path: Path, progress: Callable[[int, int], None] | None = None) -> Staged:
         """Copy a trip file into its staging table, made anew, all or nothing.
 
         Args:
             trip_file: names the table and its columns.
             path: the gzip file.
-            progress: called with the number of rows sent so far.
+            progress: called with the numbers of rows and of bytes sent so far.
 
         Raises:
             BadTripFileError: naming file, line and column; the staging table is as it was before.
@@ -151,7 +151,7 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
                         for block in csv.blocks():
                             copy.write(block)
                             if progress:
-                                progress(csv.rows)
+                                progress(csv.rows, csv.bytes)
                 except Exception as error:
                     raise _bad_row(error, trip_file) or error from None
                 # An unlogged table is empty after a crash of the server; the note of its rows is not.
@@ -225,20 +225,19 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def staged(self) -> set[str]:
         """The names of the staging tables that are there."""
-        return self._tables("staging")
-
-    def merged(self, color: Color) -> set[str]:
-        """The months of a color whose file has rows in the final table, where this project made its partitions."""
-        prefix = f"{color.table}_"
-        return {
-            name.partition("__")[2].replace("_", "-")
-            for name in self._tables("partitions")
-            if name.startswith(prefix) and "__" in name
-        }
-
-    def _tables(self, schema: str) -> set[str]:
         with self.connect() as connection:
-            return {name for (name,) in connection.execute(statement("select_tables", schema=_literal(schema)))}
+            return _tables(connection, "staging")
+
+    def merged(self, color: Color) -> set[str] | None:
+        """The months of a color whose file has rows in the final table; None where its partitions are not ours."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            table = _describe(cursor, color)
+            if table is None:
+                return set()
+            if not table.partitioned_by_us:
+                return None
+            names = {name: _own_month(color, name) for name in _tables(connection, "partitions")}
+            return {month for name, month in names.items() if month and _has_rows(cursor, ("partitions", name))}
 
     def _has_table(self, trip_file: TripFile) -> bool:
         with self.connect() as connection, connection.cursor() as cursor:
@@ -342,8 +341,7 @@ def _staged_rows(cursor: psycopg.Cursor[Any], names: _Names) -> int:
         )
     cursor.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", (schema_and_name,))
     noted = (cursor.fetchone() or (None,))[0]
-    has_rows = cursor.execute(names.fill("SELECT EXISTS (SELECT FROM {staging})")).fetchone() == (True,)
-    if not noted or not has_rows:
+    if not noted or not _has_rows(cursor, names.staging):
         raise TaxiError(
             f"{schema_and_name} has lost its rows, as after a crash of the server: "
             f"materialize postgres_staging_trips for {names.trip_file.partition_key} again."
@@ -432,6 +430,23 @@ def _exists(cursor: psycopg.Cursor[Any], name: tuple[str, str]) -> bool:
 def _has_partitions(cursor: psycopg.Cursor[Any], name: tuple[str, str]) -> bool:
     cursor.execute("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhparent = to_regclass(%s))", (".".join(name),))
     return cursor.fetchone() == (True,)
+
+
+def _has_rows(cursor: psycopg.Cursor[Any], name: tuple[str, str]) -> bool:
+    from psycopg.sql import SQL, Identifier
+
+    cursor.execute(SQL("SELECT EXISTS (SELECT FROM {})").format(Identifier(*name)))
+    return cursor.fetchone() == (True,)
+
+
+def _tables(connection: psycopg.Connection[Any], schema: str) -> set[str]:
+    return {name for (name,) in connection.execute(statement("select_tables", schema=_literal(schema)))}
+
+
+def _own_month(color: Color, name: str) -> str | None:
+    """The month of a partition that holds a file's rows of the file's own month, `green_tripdata_2020_02__2020_02`."""
+    found = re.fullmatch(rf"{color.table}_(\d{{4}})_(\d\d)__\1_\2", name)
+    return f"{found[1]}-{found[2]}" if found else None
 
 
 def _count(cursor: psycopg.Cursor[Any], query: sql.Composed) -> int:

@@ -12,16 +12,16 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import dagster as dg
 
-from taxi_assets.errors import TaxiError, TransientError
+from taxi_assets.errors import NotPublishedError, TaxiError, TransientError
 from taxi_assets.resources.settings import setting, taxi_home
 from taxi_assets.trip_csv import TripCsv
 from taxi_assets.trips import TripFile
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 ARCHIVE = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download/{color}/{file}"
 CHUNK_BYTES = 1 << 18
 CONNECT_SECONDS, READ_SECONDS = 10, 60
+HEAD_SECONDS = 10
+SETTLED_SECONDS = 5
+HEAD_REFUSED = (400, 403, 405, 501)  # by servers, and by signed addresses, that answer GET alone
 
 Progress = Callable[[int, "int | None"], None]  # bytes so far, and of how many where that is known
 
@@ -69,6 +72,11 @@ class RawFile:
             return cls(path=path, **json.loads(_notes(path).read_text()), fetched=False)
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+    @property
+    def edition(self) -> str:
+        """One word for `version`; empty where the source tells no editions apart."""
+        return _edition(self.version)
 
     def note(self) -> None:
         """Keep what is known of the file beside it."""
@@ -111,14 +119,36 @@ class TripSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             )
         return raw_file
 
-    def rows(self, trip_file: TripFile) -> int:
+    def noted(self, trip_file: TripFile) -> RawFile | None:
+        """What was noted of the file when it was fetched last, also where it was purged; None if it never was."""
+        return RawFile.noted(self.raw_path(trip_file))
+
+    def raw_rows(self, trip_file: TripFile) -> int:
         """The rows of the file as it was fetched last, also where it was purged.
 
         Raises:
             TaxiError: it was never fetched.
         """
-        noted = RawFile.noted(self.raw_path(trip_file))
-        return noted.rows if noted else self.raw_file(trip_file).rows
+        return (self.noted(trip_file) or self.raw_file(trip_file)).rows
+
+    def published(self, trip_file: TripFile) -> str:
+        """The edition of the file that the source has now, without fetching it; compare with `RawFile.edition`.
+
+        Raises:
+            NotPublishedError: the source does not have the file.
+            TransientError: the source does not answer.
+            TaxiError: the source is no source, or does not let us see.
+        """
+        version = self._origin(trip_file).version()
+        if 0 <= time.time() - int(version.get("mtime_ns", 0)) / 1e9 < SETTLED_SECONDS:
+            raise NotPublishedError(f"{trip_file.gz_name} has just changed: somebody may still be writing it.")
+        return _edition(version)
+
+    @property
+    def kind(self) -> Literal["sample", "folder", "web"]:
+        """What kind of source it is: looking into a folder costs nothing, asking a web server does."""
+        location = self._location()
+        return "sample" if location == "sample" else "web" if "://" in location else "folder"
 
     def fetch(self, trip_file: TripFile, progress: Progress | None = None) -> RawFile:
         """Fetch a file, unless it is there and the source has no other edition of it.
@@ -160,11 +190,14 @@ class TripSource(dg.ConfigurableResource):  # type: ignore[type-arg]
             finally:
                 part.unlink(missing_ok=True)
 
+    def _location(self) -> str:
+        return self.location or setting("TAXI_SOURCE") or ARCHIVE
+
     def _origin(self, trip_file: TripFile) -> _Origin:
-        location = self.location or setting("TAXI_SOURCE") or ARCHIVE
-        if location == "sample":
+        location = self._location()
+        if self.kind == "sample":
             return _Sample(trip_file)
-        if "://" not in location:
+        if self.kind == "folder":
             return _Folder(Path(location).expanduser(), trip_file)
         try:
             url = location.format(color=trip_file.color.name, file=trip_file.gz_name)
@@ -183,6 +216,9 @@ class _Origin(Protocol):
 
     source: str
 
+    def version(self) -> dict[str, str]:
+        """What tells the edition that is there now from another."""
+
     def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
         """Write the file to `part` and return its version; None, with nothing written, if that is `known`."""
 
@@ -191,10 +227,15 @@ class _Sample:
     def __init__(self, trip_file: TripFile) -> None:
         self.trip_file, self.source = trip_file, "sample"
 
-    def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
-        from taxi_assets.sample import GENERATOR_VERSION, sample_rows, write_sample
+    def version(self) -> dict[str, str]:
+        from taxi_assets.sample import GENERATOR_VERSION, sample_rows
 
-        version = {"generator": GENERATOR_VERSION, "rows": str(sample_rows(self.trip_file))}
+        return {"generator": GENERATOR_VERSION, "rows": str(sample_rows(self.trip_file))}
+
+    def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
+        from taxi_assets.sample import write_sample
+
+        version = self.version()
         if version == known:
             return None
         write_sample(self.trip_file, part)
@@ -216,11 +257,16 @@ class _Folder:
             if place.is_file():
                 self.path, self.source = place, str(place)
                 return
-        raise TaxiError(f"{trip_file.gz_name} is not in {folder.absolute()}: put it there, or choose a month that is.")
+        raise NotPublishedError(
+            f"{trip_file.gz_name} is not in {folder.absolute()}: put it there, or choose a month that is."
+        )
+
+    def version(self) -> dict[str, str]:
+        state = self.path.stat()
+        return {"mtime_ns": str(state.st_mtime_ns), "length": str(state.st_size)}
 
     def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
-        state = self.path.stat()
-        version = {"mtime_ns": str(state.st_mtime_ns), "length": str(state.st_size)}
+        version = self.version()
         if version == known:
             return None
         with self.path.open("rb") as file, contextlib.ExitStack() as stack:
@@ -230,7 +276,7 @@ class _Folder:
             done = 0
             while chunk := file.read(CHUNK_BYTES):
                 out.write(chunk)
-                progress(done := done + len(chunk), state.st_size)
+                progress(done := done + len(chunk), int(version["length"]))
         return version
 
 
@@ -240,6 +286,26 @@ class _Web:
     def __init__(self, url: str, trip_file: TripFile, attempts: int, backoff_seconds: float) -> None:
         self.url, self.source, self.name = url, redacted(url), trip_file.gz_name
         self.attempts, self.backoff_seconds = attempts, backoff_seconds
+
+    def version(self) -> dict[str, str]:
+        import requests
+
+        plain = {"Accept-Encoding": "identity"}
+        seconds = (CONNECT_SECONDS, HEAD_SECONDS)
+        try:
+            response = requests.head(self.url, headers=plain, allow_redirects=True, timeout=seconds)
+            if response.status_code in HEAD_REFUSED:
+                one_byte = plain | {"Range": "bytes=0-0"}
+                with requests.get(self.url, headers=one_byte, stream=True, timeout=seconds) as response:
+                    pass
+            self._refuse(response)
+        except requests.TooManyRedirects:
+            raise TaxiError(
+                f"{self.source} sends us from one address to the next without end: check TAXI_SOURCE."
+            ) from None
+        except (requests.RequestException, _BrokenOffError) as error:
+            raise TransientError(f"{self.source} does not answer ({_cause(error)}): it is asked again later.") from None
+        return _version(response)
 
     def copy_to(self, part: Path, known: dict[str, str] | None, progress: Progress) -> dict[str, str] | None:
         import requests
@@ -295,7 +361,7 @@ class _Web:
     def _refuse(self, response: requests.Response) -> None:
         status = response.status_code
         if status in (404, 410):
-            raise TaxiError(
+            raise NotPublishedError(
                 f"{self.name} is not at {self.source} (HTTP {status}): it may not be published yet; "
                 f"check the month, or set TAXI_SOURCE to where it is."
             )
@@ -310,6 +376,11 @@ class _Web:
 
 class _BrokenOffError(Exception):
     """A download that may work at the next attempt."""
+
+
+def _edition(version: Mapping[str, str]) -> str:
+    named = version.get("etag") or version.get("last_modified")
+    return (named or "-".join(version.values())).removeprefix("W/").strip('"')
 
 
 def _version(response: requests.Response) -> dict[str, str]:

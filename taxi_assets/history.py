@@ -1,0 +1,130 @@
+"""What Dagster's history says: which runs live, why one failed, what was loaded last.
+
+A process that works on something holds an advisory lock of that name in the database of Dagster's history: the
+database lets go of it when the process ends, however it ends, so a lock that is free tells of a death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus
+
+# Of runs whose process holds a claim on the partition from before they start until after they end.
+CLAIM_TAG = "taxi/claim"
+
+# A run of `dagster` holds its lock during its steps. Between them it writes events, never this far apart: a retry
+# waits for at most 40 seconds.
+QUIET_SECONDS = 90
+
+PAGE = 500  # events asked for at once
+
+INTERRUPTED = "interrupted: what it had not committed was undone"
+LOST = "its process ended before it was done; what it had not committed was undone"
+
+IN_PROGRESS = [
+    DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]  # fmt: skip
+
+
+@contextmanager
+def working(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Show that this process works on the run as long as the block takes."""
+    with _held(instance, f"run {run_id}", "pg_advisory_lock_shared"):
+        yield
+
+
+@contextmanager
+def claimed(instance: dg.DagsterInstance, claim: str) -> Iterator[bool]:
+    """Claim something, such as a partition, as long as the block takes; False where another process has it."""
+    with _held(instance, f"claim {claim}", "pg_try_advisory_lock") as mine:
+        yield mine
+
+
+def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether some process works on a run that has started and not ended."""
+    if CLAIM_TAG in run.tags:
+        return not _free(instance, f"claim {run.tags[CLAIM_TAG]}")
+    records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    quiet = not records or time.time() - records[0].timestamp > QUIET_SECONDS
+    return not quiet or not _free(instance, f"run {run.run_id}")
+
+
+def end_dead_runs(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) -> None:
+    """Report the runs as failed whose process was killed before it could do so itself.
+
+    Args:
+        instance: the history.
+        tags: of the runs to look at; those of a claim that this process holds are dead, since it holds it.
+    """
+    started = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=started, tags=tags)):
+        waits_for_daemon = run.status == DagsterRunStatus.NOT_STARTED and CLAIM_TAG not in run.tags
+        mine = tags is not None and CLAIM_TAG in tags
+        if not waits_for_daemon and (mine or not is_alive(instance, run)):
+            instance.report_run_failed(run, f"{run.job_name}: {LOST}.")
+
+
+def why(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Why a run failed, in the words of the step that did, or of Dagster where no step did."""
+    failures = (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+    for kind in failures:
+        for record in instance.get_records_for_run(run_id, of_type=kind, limit=1).records:
+            event = record.event_log_entry.get_dagster_event()
+            if not event.is_step_failure:
+                return LOST if LOST in (event.message or "") else str(event.message).strip()
+            data = event.step_failure_data
+            if "Interrupted" in str(data.error):
+                return INTERRUPTED
+            if data.user_failure_data:
+                return str(data.user_failure_data.description)
+            return str(((data.error and data.error.cause) or data.error or event).message).strip()
+    return "it left no reason; its log is in the UI"
+
+
+def latest(instance: dg.DagsterInstance, asset: str) -> dict[str, Mapping[str, Any]]:
+    """Of each partition of an asset that was ever materialized: the metadata of the last time."""
+    key = dg.AssetKey(asset)
+    ids = instance.event_log_storage.get_latest_storage_id_by_partition(key, DagsterEventType.ASSET_MATERIALIZATION)
+    found: dict[str, Mapping[str, Any]] = {}
+    numbers = sorted(ids.values())
+    for start in range(0, len(numbers), PAGE):
+        some = numbers[start : start + PAGE]
+        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=some)
+        for record in instance.fetch_materializations(wanted, limit=len(some)).records:
+            materialization = record.asset_materialization
+            if record.partition_key and materialization:
+                found[record.partition_key] = {name: value.value for name, value in materialization.metadata.items()}
+    return found
+
+
+def _free(instance: dg.DagsterInstance, name: str) -> bool:
+    with _held(instance, name, "pg_try_advisory_lock") as free:
+        return free
+
+
+@contextmanager
+def _held(instance: dg.DagsterInstance, name: str, lock: str) -> Iterator[bool]:
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    # As wide as the history itself: every process that writes it sees these locks, on whatever machine it is.
+    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        if connection.dialect.name != "postgresql":  # a history in memory, which no other process sees
+            yield True
+            return
+        key = {"name": f"taxi_assets {name}"}
+        got = connection.execute(text(f"SELECT {lock}(hashtextextended(:name, 0))"), key).scalar() is not False
+        try:
+            yield got
+        finally:
+            if got:
+                shared = "_shared" if lock.endswith("_shared") else ""
+                with contextlib.suppress(DBAPIError):  # where the connection is gone, so is the lock
+                    connection.execute(text(f"SELECT pg_advisory_unlock{shared}(hashtextextended(:name, 0))"), key)
