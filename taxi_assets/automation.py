@@ -85,10 +85,11 @@ def new_trip_files_sensor(context: dg.SensorEvaluationContext, source: TripSourc
             pass
         except TaxiError as error:
             remark = str(error)
-            context.log.warning(remark)
             if isinstance(error, TransientError) or source.kind == "folder":
-                break  # nobody is at home: one warning, and from here on at the next tick
+                break  # nobody is at home: from here on at the next tick
         cursor = key
+    if remark:  # one warning a tick, however many files it is about
+        context.log.warning(remark)
     looked = f"{len(due)} files looked for, {due[0]} to {due[-1]}: none is new."
     return dg.SensorResult(run_requests=requests, skip_reason=None if requests else remark or looked, cursor=cursor)
 

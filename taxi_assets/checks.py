@@ -10,7 +10,7 @@ import dagster as dg
 
 from taxi_assets.assets.postgres import postgres_staging_trips, postgres_trips
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import staged_in_this_run, step
+from taxi_assets.assets.steps import staged_for_this_run, step
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Postgres, StagingMissingError
 from taxi_assets.resources.source import TripSource
@@ -50,9 +50,9 @@ def staged_rows_equal_file(
         try:
             staged = postgres.staged_rows(trip_file)
         except StagingMissingError:
-            if not staged_in_this_run(context, trip_file):
+            if not staged_for_this_run(context, trip_file):
                 raise
-            return dg.AssetCheckResult(passed=True, description="another run has merged the staged rows already")
+            return dg.AssetCheckResult(passed=True, description="the staged rows are merged already")
         return _equal(source.raw_rows(trip_file), staged, "in staging")
 
 

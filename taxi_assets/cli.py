@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -160,8 +161,11 @@ class Label(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
         """Split it, and keep off the tags that Dagster and this project give a meaning."""
         name, found, text = value.partition("=")
-        if not (name and found and text):
-            self.fail(f"'{value}' is no label: write it like owner=ann.", param, ctx)
+        if not (re.fullmatch(r"[\w.-]{1,63}(/[\w.-]{1,63})?", name, re.ASCII) and found and text):
+            self.fail(
+                f"'{value}' is no label: write it like owner=ann, its name in letters, digits, '_', '-' and '.'.",
+                param, ctx,
+            )  # fmt: skip
         if name in OWN_TAGS or name.startswith(("dagster/", "taxi/", ".dagster/")):
             self.fail(f"the label '{name}' is given by taxi and Dagster themselves: choose another name.", param, ctx)
         return name, text

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import RETRIES, column_schema, now_and_then, staged_in_this_run, step
+from taxi_assets.assets.steps import RETRIES, column_schema, now_and_then, staged_for_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
@@ -63,9 +63,9 @@ def postgres_trips(
         try:
             merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
         except StagingMissingError:
-            if not staged_in_this_run(context, trip_file):
+            if not staged_for_this_run(context, trip_file):
                 raise
-            # Another run of the same partition merged what this run staged, and dropped it.
+            # What was staged is merged already, and staging dropped.
             merged = Merged(rows=postgres.merged_rows(trip_file), inserted=0, seconds=0)
         context.log.info(
             f"{merged.inserted:,} rows inserted, {merged.there_already:,} there already, in {merged.seconds:.1f} s"

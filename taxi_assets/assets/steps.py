@@ -52,15 +52,21 @@ def _label(context: dg.AssetExecutionContext, trip_file: TripFile) -> None:
         context.instance.add_run_tags(context.run.run_id, labels)
 
 
-def staged_in_this_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, trip_file: TripFile) -> bool:
-    """Whether this run filled the staging table: where it is gone, another run of the same partition merged it."""
+def staged_for_this_run(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, trip_file: TripFile) -> bool:
+    """Whether this run, or one that it retries from where it failed, filled the staging table.
+
+    Where the table is gone all the same, it was merged: by another run of the same partition, or by the retried one
+    just before it was killed.
+    """
+    run = context.run
+    runs = {run.run_id, run.tags.get("dagster/parent_run_id"), run.tags.get("dagster/root_run_id")}
     records = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(
             asset_key=dg.AssetKey("postgres_staging_trips"), asset_partitions=[trip_file.partition_key]
         ),
         limit=20,
     ).records
-    return any(record.run_id == context.run.run_id for record in records)
+    return any(record.run_id in runs for record in records)
 
 
 def now_and_then(log: Callable[[str], None], seconds: float = 10.0) -> Callable[[str], None]:

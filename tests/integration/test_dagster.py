@@ -6,56 +6,15 @@ import os
 import dagster as dg
 import pytest
 
-from taxi_assets.definitions import build_defs, defs
+from taxi_assets.assets.steps import RETRIES
+from taxi_assets.definitions import defs
+from taxi_assets.errors import TaxiError, TransientError
 from taxi_assets.instance import dagster_instance
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
-from taxi_assets.sample import write_sample
 from taxi_assets.trips import COLORS, TripFile
+from tests.integration.conftest import KEY, failure, run
 from tests.servers import one
-
-KEY = "green|2020-04"
-CONFIG = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A folder with small sample months, as the source."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    for color in COLORS:
-        trip_file = TripFile.of(color, "2020-04")
-        write_sample(trip_file, folder / trip_file.gz_name, rows=1000)
-    return folder
-
-
-@pytest.fixture
-def instance(password_server, home, files, monkeypatch):
-    """An installation whose trips and history are on a real server, as its environment variables say."""
-    monkeypatch.setenv("TAXI_POSTGRES_URL", password_server.make_database())
-    monkeypatch.setenv("DAGSTER_POSTGRES_URL", password_server.make_database())
-    monkeypatch.setenv("TAXI_SOURCE", str(files))
-    with dagster_instance() as instance:
-        yield instance
-
-
-def run(instance, key=KEY, selection=None, config=None, **overrides):
-    return (
-        build_defs(overrides)
-        .resolve_job_def("postgres_trips_job")
-        .execute_in_process(
-            partition_key=key,
-            instance=instance,
-            raise_on_error=False,
-            asset_selection=[dg.AssetKey(name) for name in selection] if selection else None,
-            run_config=CONFIG | ({"ops": {"postgres_trips": {"config": config}}} if config else {}),
-        )
-    )
-
-
-def failure(result):
-    [event] = [event for event in result.all_events if event.is_step_failure]
-    return event.step_key, event.step_failure_data.user_failure_data
 
 
 def checks(result):
@@ -168,6 +127,53 @@ def test_a_bad_row_fails_in_one_sentence(instance, files):
     assert "green_tripdata_2020-04.csv.gz, line 1002, column lpep_pickup_datetime" in told.description
     assert told.metadata == {}
     assert Postgres().staged() == set()
+
+
+def test_the_merge_after_a_run_that_was_killed_between_its_commit_and_its_event(instance):
+    """Dagster retries such a run from the merge on; what it staged is merged and gone."""
+    killed = run(instance)
+    retried = run(instance, selection=["postgres_trips"], tags={"dagster/parent_run_id": killed.run_id})
+    assert retried.success
+    merged = metadata(retried, "postgres_trips")
+    assert (merged["dagster/partition_row_count"], merged["rows_inserted"]) == (1000, 0)
+
+
+ERRORS = {"moment": TransientError("no answer"), "good": TaxiError("not there"), "bug": KeyError("x")}
+
+
+class Flaky(TripSource):
+    """A source that fails for a moment, or for good."""
+
+    error: str
+
+    def fetch(self, trip_file, progress=None):
+        marker = self.raw_path(trip_file).with_name("failed-once")
+        if not marker.exists():
+            marker.parent.mkdir(parents=True)
+            marker.touch()
+            raise {"moment": TransientError("no answer"), "good": TaxiError("not there"), "bug": KeyError("x")}[
+                self.error
+            ]
+        return super().fetch(trip_file, progress)
+
+
+@pytest.mark.parametrize(("error", "retried"), [("moment", True), ("good", False), ("bug", False)])
+def test_only_what_fails_for_a_moment_is_tried_again(instance, monkeypatch, error, retried):
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0.1 * attempt)
+    result = run(instance, source=Flaky(error=error))
+    assert result.success == retried
+    assert any(event.is_step_up_for_retry for event in result.all_events) == retried
+    if error == "bug":
+        assert "KeyError: 'x'" in failure(result)[1].description
+
+
+def test_retries_wait_longer_from_one_to_the_next_and_never_the_same():
+    waits = [[RETRIES.calculate_delay(attempt) for attempt in (1, 2, 3)] for _ in range(50)]
+    for first, second, third in waits:
+        assert 0 <= first <= 10 <= second <= 20 < 30 <= third <= 40
+    assert len({first for first, _, _ in waits}) > 40
+    for asset in ("raw_trips", "postgres_staging_trips", "postgres_trips"):
+        assert defs.resolve_assets_def(asset).op.retry_policy == RETRIES
 
 
 def test_a_missing_file(instance):

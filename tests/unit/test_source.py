@@ -4,12 +4,13 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from taxi_assets.errors import BadTripFileError, TaxiError, TransientError
+from taxi_assets.errors import BadTripFileError, NotPublishedError, TaxiError, TransientError
 from taxi_assets.resources.source import RawFile, TripSource, redacted
 from taxi_assets.sample import write_sample
 from taxi_assets.trips import TripFile
@@ -23,6 +24,7 @@ class Web(http.server.ThreadingHTTPServer):
     def __init__(self, data: bytes, *script: str) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.data, self.script, self.etag = data, list(script), '"v1"'
+        self.head = "ok"  # the answer to each HEAD
         self.requests: list[dict[str, str]] = []
         self.url = f"http://user:secret@127.0.0.1:{self.server_port}/{{color}}/{{file}}?sig=secret"
 
@@ -55,6 +57,17 @@ class Answer(http.server.BaseHTTPRequestHandler):
             self.answer(206, server.data[start:])
         else:
             self.answer(200, server.data)
+
+    def do_HEAD(self) -> None:
+        self.server.requests.append({"method": "HEAD"})
+        what = self.server.head
+        self.send_response(302 if what == "loop" else int(what) if what.isdigit() else 200)
+        if what == "loop":
+            self.send_header("Location", self.path)
+        if what == "ok":
+            self.send_header("ETag", self.server.etag)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def answer(self, status: int, body: bytes, stop: int | None = None, versioned: bool = True) -> None:
         self.send_response(status)
@@ -319,7 +332,7 @@ def test_two_at_once_fetch_once(serve, home):
 def test_purged_file_leaves_its_notes(home):
     source = TripSource(location="sample")
     source.fetch(GREEN).purge()
-    assert source.rows(GREEN) == 12_000
+    assert source.raw_rows(GREEN) == 12_000
     with pytest.raises(TaxiError, match="materialize raw_trips for green|2020-04 first"):
         source.raw_file(GREEN)
     assert source.fetch(GREEN).fetched
@@ -347,3 +360,76 @@ def test_default_is_the_public_archive(home):
 
 def test_raw_path_is_below_the_home(home):
     assert TripSource().raw_path(GREEN) == Path(home) / "raw" / "green" / GREEN.gz_name
+
+
+def test_what_is_published_is_seen_without_fetching(serve, raw):
+    server, source = serve("ok")
+    assert source.published(GREEN) == "v1"
+    assert server.requests == [{"method": "HEAD"}]
+    assert source.fetch(GREEN).edition == "v1"
+    server.etag = '"v2"'
+    assert source.published(GREEN) == "v2"
+
+
+@pytest.mark.parametrize("head", ["400", "403", "405", "501"])
+def test_a_server_that_answers_get_alone(serve, head):
+    server, source = serve("ok")
+    server.head = head
+    assert source.published(GREEN) == "v1"
+    assert server.requests[1]["Range"] == "bytes=0-0"
+
+
+def test_a_server_that_tells_no_editions_apart(serve, raw):
+    server, source = serve("plain")
+    server.head = "no etag"
+    assert source.published(GREEN) == source.fetch(GREEN).edition == ""
+
+
+@pytest.mark.parametrize(
+    ("head", "get", "error", "said"),
+    [
+        ("404", "ok", NotPublishedError, "is not at http://127.0.0.1"),
+        ("405", "404", NotPublishedError, "is not at http://127.0.0.1"),
+        ("403", "403", TaxiError, "answers HTTP 403 (Forbidden)"),
+        ("503", "ok", TransientError, "does not answer (HTTP 503)"),
+        ("loop", "ok", TaxiError, "sends us from one address to the next without end"),
+    ],
+)
+def test_what_a_server_may_answer_instead(serve, head, get, error, said):
+    server, source = serve(get)
+    server.head = head
+    with pytest.raises(error) as told:
+        source.published(GREEN)
+    assert type(told.value) is error
+    assert said in str(told.value)
+    assert "secret" not in str(told.value)
+
+
+def test_a_server_that_is_down(serve):
+    server, source = serve("ok")
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(TransientError, match="does not answer \\(ConnectionRefusedError: Connection refused\\)"):
+        source.published(GREEN)
+
+
+def test_what_a_folder_has(green, home):
+    path = green[1]
+    source = TripSource(location=str(path.parent))
+    with pytest.raises(NotPublishedError, match="may still be writing"):
+        source.published(GREEN)
+    os.utime(path, (1e9, 1e9))
+    first = source.published(GREEN)
+    assert first == source.fetch(GREEN).edition
+    os.utime(path, (1e9, 1e9 + 1))
+    assert source.published(GREEN) != first
+    path.unlink()
+    with pytest.raises(NotPublishedError, match="put it there"):
+        source.published(GREEN)
+
+
+@pytest.mark.parametrize(
+    ("location", "kind"), [(None, "web"), ("sample", "sample"), ("/data", "folder"), ("https://x.org/{file}", "web")]
+)
+def test_kinds_of_sources(location, kind):
+    assert TripSource(location=location).kind == kind
