@@ -4,12 +4,12 @@ import time
 
 import dagster as dg
 
-from taxi_assets.assets.steps import RETRIES, now_and_then, step
+from taxi_assets.assets.steps import now_and_then, step
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.source import TripSource
 
 
-@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv"}, retry_policy=RETRIES)
+@dg.asset(partitions_def=color_and_month, group_name="raw", kinds={"csv"})
 def raw_trips(context: dg.AssetExecutionContext, source: TripSource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The month's trips as the source publishes them: one gzip CSV, fetched again only when the source changed it."""
     with step(context) as trip_file:

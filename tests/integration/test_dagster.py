@@ -9,6 +9,7 @@ import pytest
 from taxi_assets.assets.steps import RETRIES
 from taxi_assets.definitions import defs
 from taxi_assets.errors import TaxiError, TransientError
+from taxi_assets.history import why
 from taxi_assets.instance import dagster_instance
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
@@ -163,8 +164,16 @@ def test_only_what_fails_for_a_moment_is_tried_again(instance, monkeypatch, erro
     result = run(instance, source=Flaky(error=error))
     assert result.success == retried
     assert any(event.is_step_up_for_retry for event in result.all_events) == retried
-    if error == "bug":
-        assert "KeyError: 'x'" in failure(result)[1].description
+    if error == "good":
+        assert failure(result)[1].description == "not there"
+
+
+def test_what_fails_again_and_again_fails_with_its_sentence(instance, monkeypatch):
+    monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", lambda policy, attempt: 0.1)
+    result = run(instance, source=TripSource(location="http://127.0.0.1:9/{file}", attempts=1))
+    assert sum(event.is_step_up_for_retry for event in result.all_events) == RETRIES.max_retries
+    assert "green_tripdata_2020-04.csv.gz could not be fetched" in failure(result)[1].description
+    assert "could not be fetched" in why(instance, result.run_id)
 
 
 def test_retries_wait_longer_from_one_to_the_next_and_never_the_same():
@@ -172,8 +181,6 @@ def test_retries_wait_longer_from_one_to_the_next_and_never_the_same():
     for first, second, third in waits:
         assert 0 <= first <= 10 <= second <= 20 < 30 <= third <= 40
     assert len({first for first, _, _ in waits}) > 40
-    for asset in ("raw_trips", "postgres_staging_trips", "postgres_trips"):
-        assert defs.resolve_assets_def(asset).op.retry_policy == RETRIES
 
 
 def test_a_missing_file(instance):
