@@ -76,8 +76,11 @@ def demo() -> None:
 
     from taxi_assets.backfill import Backfill
     from taxi_assets.display import watch
+    from taxi_assets.resources.postgres import Postgres
 
     os.environ["TAXI_SOURCE"] = "sample"
+    with Postgres().connect():  # else each run would wait for a server that is not there
+        pass
     console = Console()
     keys = [TripFile(color, month).partition_key for month in DEMO_MONTHS for color in COLORS.values()]
     outcomes = watch(

@@ -19,7 +19,7 @@ from tests.servers import Server
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-SETTINGS = ("TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL")
+SETTINGS = ("TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL", "TAXI_TIMEZONE")
 
 
 @pytest.fixture(autouse=True)

@@ -105,11 +105,10 @@ def _watch(home: Path) -> None:
         except BlockingIOError:
             return  # somebody keeps it already
     # By path, not by module: the keeper imports the standard library alone and starts in 30 ms. In a session of its
-    # own, so that Ctrl-C in a terminal does not reach it.
-    subprocess.Popen(
-        [sys.executable, "-S", __file__, str(home)],
-        cwd="/", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    # own, so that Ctrl-C in a terminal does not reach it; by a shell that ends at once, so that it is no child of ours.
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh", sys.executable, "-S", __file__, str(home)],
+        cwd="/", start_new_session=True, check=True,
     )  # fmt: skip
 
 

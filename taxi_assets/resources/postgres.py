@@ -192,7 +192,8 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
             StagingMissingError: there is none.
         """
         names = _Names(trip_file)
-        with self.connect() as connection, connection.cursor() as cursor:
+        with self.connect() as connection, connection.transaction(), connection.cursor() as cursor:
+            _lock(cursor, trip_file.stem)  # else another run may merge and drop it between two statements
             _staged_rows(cursor, names)
             return _count(cursor, names.fill("SELECT count(*) FROM {staging}"))
 

@@ -62,10 +62,11 @@ def test_demo_twice(call, installation):
 
     status = call("taxi", "status")
     assert status.returncode == 0, status.stderr
-    [line] = [line for line in status.stdout.splitlines() if "2025-02" in line]
-    assert "fetched merged  60,000 rows" in line
-    assert "2019-01" not in status.stdout
-    assert "2019-01" in call("taxi", "status", "--all").stdout
+    assert "6 loaded" in status.stdout
+    assert "missing green: 2019-01 to 2024-12, 2025-04 to " in status.stdout
+    listed = call("taxi", "status", "--list").stdout
+    [line] = [line for line in listed.splitlines() if "yellow|2025-02" in line]
+    assert line.replace("│", " ").split() == ["yellow|2025-02", "■", "loaded", "fetched", "60,000"]
 
     history = rows(
         Postgres().conninfo().replace("dbname=ny_taxi", "dbname=dagster"),
@@ -113,7 +114,7 @@ def test_wrong_usage(call, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["status"], ["psql"], ["sample"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["backfill"], ["status"], ["psql"], ["sample"]])
 def test_help_has_examples(call, command):
     done = call("taxi", *command, "--help")
     assert done.returncode == 0
@@ -121,14 +122,30 @@ def test_help_has_examples(call, command):
     assert any(f"taxi {' '.join(command)}".strip() in line for line in examples), "each on a line of its own"
 
 
-@pytest.mark.parametrize("command", ["demo", "status", "psql"])
+@pytest.mark.parametrize("command", ["demo", "status", "psql", "backfill --from 2020-01 --to 2020-01"])
 def test_errors_are_one_sentence(call, command):
-    done = call("taxi", command, TAXI_POSTGRES_URL="postgresql://user:hidden@127.0.0.1:9/trips")
+    done = call("taxi", *command.split(), TAXI_POSTGRES_URL="postgresql://user:hidden@127.0.0.1:9/trips")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "hidden" not in done.stdout + done.stderr
     assert "Connection refused" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_time_zone_that_is_none(call):
+    done = call("taxi", "status", TAXI_TIMEZONE="Nowhere/Land")
+    assert done.returncode == 1
+    assert done.stderr == "taxi: TAXI_TIMEZONE 'Nowhere/Land' is no time zone: write it like America/New_York.\n"
+
+
+def test_another_time_zone(monkeypatch):
+    script = (
+        "from taxi_assets.definitions import defs; "
+        "print(defs.resolve_schedule_def('green_schedule').execution_timezone)"
+    )
+    monkeypatch.setenv("TAXI_TIMEZONE", "Europe/Berlin")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout.strip() == "Europe/Berlin", done.stderr
 
 
 def test_dev_on_a_port_in_use(call):
