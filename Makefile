@@ -32,6 +32,7 @@ format: $(VENV)/.installed-dev  ## Put the code into the format that `make lint`
 
 bench: $(VENV)/.installed-dev  ## Measure the load against its limits and peers (BENCH=--full for real sizes)
 	@$(BIN)/python -m benchmarks.postgres $(BENCH)
+	@$(BIN)/python -m benchmarks.backfill
 
 screenshots: $(VENV)/.installed-dev  ## Take the pictures of the UI for the README (needs chromium)
 	@$(BIN)/python -m docs.screenshots
