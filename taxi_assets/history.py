@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
 # Of runs whose process holds a claim on the partition from before they start until after they end.
 CLAIM_TAG = "taxi/claim"
 
-# A run of `dagster` holds its lock during its steps. Between them it writes events, never this far apart: a retry
-# waits for at most 40 seconds.
+# A run whose connection broke loses its lock and lives; until it is found dead it must not have written an event for
+# this long. Steps write one each 10 seconds, and wait for at most 40 before they try again.
 QUIET_SECONDS = 90
 
 PAGE = 500  # events asked for at once
@@ -27,24 +30,44 @@ PAGE = 500  # events asked for at once
 INTERRUPTED = "interrupted: what it had not committed was undone"
 LOST = "its process ended before it was done; what it had not committed was undone"
 
-IN_PROGRESS = [
-    DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]  # fmt: skip
 
-
-@contextmanager
-def working(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Show that this process works on the run as long as the block takes."""
-    with _held(instance, f"run {run_id}", "pg_advisory_lock_shared"):
-        yield
+def run_lock(run_id: str) -> str:
+    """The name of the lock that the process of a run holds from its first event to its last."""
+    return f"run {run_id}"
 
 
 @contextmanager
 def claimed(instance: dg.DagsterInstance, claim: str) -> Iterator[bool]:
     """Claim something, such as a partition, as long as the block takes; False where another process has it."""
-    with _held(instance, f"claim {claim}", "pg_try_advisory_lock") as mine:
+    with _connected(instance) as connection, held(connection, f"claim {claim}") as mine:
         yield mine
+
+
+@contextmanager
+def held(connection: Connection, name: str, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock as long as the block takes; False where another process holds it.
+
+    Args:
+        connection: to the database of the history, kept for the block.
+        name: of the lock.
+        wait: until nobody else holds it.
+    """
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    key = {"name": f"taxi_assets {name}"}
+
+    def call(function: str) -> bool:
+        query = text(f"SELECT pg_{function}(hashtextextended(:name, 0))")
+        return connection.execute(query, key).scalar() is not False
+
+    got = call("advisory_lock" if wait else "try_advisory_lock")
+    try:
+        yield got
+    finally:
+        if got:
+            with contextlib.suppress(DBAPIError):  # where the connection is gone, so is the lock
+                call("advisory_unlock")
 
 
 def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -53,7 +76,7 @@ def is_alive(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return not _free(instance, f"claim {run.tags[CLAIM_TAG]}")
     records = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
     quiet = not records or time.time() - records[0].timestamp > QUIET_SECONDS
-    return not quiet or not _free(instance, f"run {run.run_id}")
+    return not quiet or not _free(instance, run_lock(run.run_id))
 
 
 def end_dead_runs(instance: dg.DagsterInstance, tags: dict[str, str] | None = None) -> None:
@@ -105,26 +128,10 @@ def latest(instance: dg.DagsterInstance, asset: str) -> dict[str, Mapping[str, A
 
 
 def _free(instance: dg.DagsterInstance, name: str) -> bool:
-    with _held(instance, name, "pg_try_advisory_lock") as free:
+    with _connected(instance) as connection, held(connection, name) as free:
         return free
 
 
-@contextmanager
-def _held(instance: dg.DagsterInstance, name: str, lock: str) -> Iterator[bool]:
-    from sqlalchemy import text
-    from sqlalchemy.exc import DBAPIError
-
-    # As wide as the history itself: every process that writes it sees these locks, on whatever machine it is.
-    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
-        if connection.dialect.name != "postgresql":  # a history in memory, which no other process sees
-            yield True
-            return
-        key = {"name": f"taxi_assets {name}"}
-        got = connection.execute(text(f"SELECT {lock}(hashtextextended(:name, 0))"), key).scalar() is not False
-        try:
-            yield got
-        finally:
-            if got:
-                shared = "_shared" if lock.endswith("_shared") else ""
-                with contextlib.suppress(DBAPIError):  # where the connection is gone, so is the lock
-                    connection.execute(text(f"SELECT pg_advisory_unlock{shared}(hashtextextended(:name, 0))"), key)
+def _connected(instance: dg.DagsterInstance) -> AbstractContextManager[Connection]:
+    connected: AbstractContextManager[Connection] = instance.run_storage.connect()  # type: ignore[attr-defined]
+    return connected

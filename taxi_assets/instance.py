@@ -6,6 +6,7 @@ configure. They only find out where things are and who is alive; the storage its
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -13,13 +14,17 @@ import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy import create_engine
 
-from taxi_assets.history import LOST, is_alive
+from taxi_assets.history import LOST, held, is_alive, run_lock
 from taxi_assets.resources.embedded import embedded_postgres
 from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
+
+RUN_ENDS = (
+    dg.DagsterEventType.PIPELINE_SUCCESS, dg.DagsterEventType.PIPELINE_FAILURE, dg.DagsterEventType.PIPELINE_CANCELED,
+)  # fmt: skip
 
 
 def dagster_instance() -> dg.DagsterInstance:
@@ -27,8 +32,35 @@ def dagster_instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(PROJECT))
 
 
+class TaxiEventLog(PostgresEventLogStorage):
+    """Dagster's event log, which shows of each run that this process executes that it is alive."""
+
+    def __init__(self, postgres_url: str) -> None:
+        super().__init__(postgres_url)
+        self._at_work: dict[str, ExitStack] = {}
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        super().store_event(event)
+        if event.dagster_event_type == dg.DagsterEventType.PIPELINE_START:
+            self._at_work[event.run_id] = stack = ExitStack()
+            stack.enter_context(held(stack.enter_context(self._connect()), run_lock(event.run_id), wait=True))
+        elif event.dagster_event_type in RUN_ENDS and event.run_id in self._at_work:
+            self._at_work.pop(event.run_id).close()
+
+
 class TaxiStorage(DagsterPostgresStorage):
     """`DAGSTER_POSTGRES_URL`, or a database of its own on the embedded server."""
+
+    def __init__(self, postgres_url: str, inst_data: Any = None) -> None:
+        super().__init__(postgres_url, inst_data=inst_data)
+        self._event_log_storage = TaxiEventLog(postgres_url)
+        # dagster-postgres opens a connection for each of the some 150 questions that a run asks, which costs it half a
+        # second. The ping finds connections that the server has closed since.
+        engine = create_engine(
+            postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_pre_ping=True
+        )
+        for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            part._engine = engine
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -36,15 +68,7 @@ class TaxiStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiStorage:
-        storage = cls(postgres_url=_storage_url(), inst_data=inst_data)
-        # dagster-postgres opens a connection for each of the some 150 questions that a run asks, which costs it half a
-        # second. The ping finds connections that the server has closed since.
-        engine = create_engine(
-            storage.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=-1, pool_pre_ping=True
-        )
-        for part in (storage._run_storage, storage._event_log_storage, storage._schedule_storage):
-            part._engine = engine
-        return storage
+        return cls(_storage_url(), inst_data)
 
 
 class TaxiComputeLogs(LocalComputeLogManager):
@@ -90,7 +114,7 @@ class TaxiRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        if is_alive(self._instance, run):
+        if not isinstance(self._instance.event_log_storage, TaxiEventLog) or is_alive(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, LOST)
 

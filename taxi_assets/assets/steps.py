@@ -13,7 +13,6 @@ from typing import Any
 import dagster as dg
 
 from taxi_assets.errors import TaxiError, TransientError
-from taxi_assets.history import working
 from taxi_assets.partitions import trip_file_of
 from taxi_assets.trips import Column, TripFile
 
@@ -35,8 +34,7 @@ def step(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> I
     if isinstance(context, dg.AssetExecutionContext):
         _label(context, trip_file)
     try:
-        with working(context.instance, context.run.run_id):
-            yield trip_file
+        yield trip_file
     except TransientError as error:
         attempt = context.op_execution_context.retry_number + 1
         raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from dg.Failure(str(error))
