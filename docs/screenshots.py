@@ -6,6 +6,7 @@ The sample months are loaded into an installation of its own, in a temporary fol
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,12 +16,16 @@ from urllib.parse import quote
 from PIL import Image
 from playwright.sync_api import FloatRect, Locator, Page, expect
 
+from taxi_assets.trips import TripFile
 from tests.e2e.ui import NO_CHROMIUM, TAXI, browser, served, without_settings
 
 IMAGES = Path(__file__).resolve().parent / "images"
 MARGIN = 16  # pixels of the page around what is shown
 SCALE = 2  # for screens with small pixels
 MOST_BYTES = 150_000
+LATER_MONTHS = [f"2025-{month:02}" for month in range(4, 9)]  # after those of the demo
+UNPUBLISHED = TripFile.of("green", "2025-06")
+BACKFILL_MS = 300_000  # the daemon looks after a backfill each 30 seconds
 
 
 def main() -> None:
@@ -31,11 +36,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="taxi-screenshots-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)  # as root, Postgres runs as another user
-        environment = without_settings() | {"TAXI_SOURCE": "sample"}
-        subprocess.run([TAXI, "demo"], env=environment | {"TAXI_HOME": folder}, check=True)
+        environment = without_settings() | {"TAXI_SOURCE": "sample", "TAXI_HOME": folder}
+        subprocess.run([TAXI, "demo"], env=environment, check=True)
         with served(home, environment) as url, browser(chromium, device_scale_factor=SCALE) as page:
             _take_graph(page, url)
             _take_partition(page, url)
+            _load_all_but_one(home / "source", environment)
+            _take_partitions(page, url)
+            _take_backfill(page, url, _submitted_backfill(environment))
+
+
+def _load_all_but_one(source: Path, environment: dict[str, str]) -> None:
+    """Load some more months of 2025 from a folder, where one is missing."""
+    months = [option for month in LATER_MONTHS for option in ("--month", month)]
+    subprocess.run([TAXI, "sample", *months, str(source)], env=environment, check=True)
+    (source / UNPUBLISHED.gz_name).unlink()
+    backfill = [TAXI, "backfill", "--from", LATER_MONTHS[0], "--to", LATER_MONTHS[-1]]
+    done = subprocess.run(backfill, env=environment | {"TAXI_SOURCE": str(source)})
+    assert done.returncode == 1, "one partition should have failed"
+
+
+def _submitted_backfill(environment: dict[str, str]) -> str:
+    """Leave three months to the daemon; returns the backfill's id."""
+    backfill = [TAXI, "backfill", "--from", "2024-10", "--to", "2024-12", "--submit"]
+    done = subprocess.run(backfill, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    found = re.search(r"/runs/b/(\w+)", done.stdout)
+    assert found, done.stdout
+    return found[1]
 
 
 def _take_graph(page: Page, url: str) -> None:
@@ -53,15 +80,43 @@ def _take_graph(page: Page, url: str) -> None:
 
 
 def _take_partition(page: Page, url: str) -> None:
-    """What Dagster knows of one month, down to the preview of its rows."""
+    """What Dagster knows of one month, down to how long it took."""
     page.set_viewport_size({"width": 1200, "height": 1000})
     loaded = "FAILED,MATERIALIZED,MATERIALIZING"
     page.goto(f"{url}/assets/postgres_trips?view=partitions&partition={quote('green|2025-01')}&status={loaded}")
     page.get_by_role("button", name="Hide navigation").click()
     last = page.get_by_role("row").filter(has=page.get_by_role("cell", name="seconds", exact=True))
-    box = last.bounding_box()
+    _save(page, "partition.png", {"x": 0, "y": 0, "width": 1200, "height": _bottom(last) + 1})
+
+
+def _take_partitions(page: Page, url: str) -> None:
+    """The months of a year: loaded, failed and missing."""
+    page.set_viewport_size({"width": 1200, "height": 1000})
+    page.goto(f"{url}/assets/postgres_trips?view=partitions&partition={quote(UNPUBLISHED.partition_key)}")
+    months = page.get_by_placeholder("Filter by month")
+    months.fill(UNPUBLISHED.month[:4])
+    months.blur()
+    for words in ("Failed (1)", "failed, and did not materialize this asset"):
+        expect(page.get_by_text(words)).to_be_visible()
+    january = page.get_by_title(f"{UNPUBLISHED.month[:4]}-01", exact=True)
+    _save(page, "partitions.png", {"x": 0, "y": 0, "width": 1200, "height": _bottom(january) + 2 * MARGIN})
+
+
+def _take_backfill(page: Page, url: str, backfill: str) -> None:
+    """A backfill that is done."""
+    width = 1400  # less would cut a heading of the table
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{url}/runs/b/{backfill}")
+    expect(page.get_by_text("Status", exact=True).locator("..")).to_contain_text("Succeeded", timeout=BACKFILL_MS)
+    done = page.get_by_text("100% completed")
+    expect(done).to_have_count(3)  # assets
+    _save(page, "backfill.png", {"x": 0, "y": 0, "width": width, "height": _bottom(done.last) + 2 * MARGIN})
+
+
+def _bottom(part: Locator) -> float:
+    box = part.bounding_box()
     assert box is not None  # it is visible
-    _save(page, "partition.png", {"x": 0, "y": 0, "width": 1200, "height": box["y"] + box["height"] + 1})
+    return box["y"] + box["height"]
 
 
 def _around(parts: Locator) -> FloatRect:

@@ -62,7 +62,7 @@ def browser(chromium: str, **page_options: Any) -> Iterator[Page]:
 
 def without_settings() -> dict[str, str]:
     """The environment without a developer's own settings; empty ones keep the project's .env from setting them."""
-    settings = ("TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL")
+    settings = ("TAXI_SOURCE", "TAXI_TIMEZONE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL")
     return {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"} | dict.fromkeys(settings, "")
 
 
