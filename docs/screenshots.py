@@ -51,14 +51,14 @@ def _load_all_but_one(source: Path, environment: dict[str, str]) -> None:
     months = [option for month in LATER_MONTHS for option in ("--month", month)]
     subprocess.run([TAXI, "sample", *months, str(source)], env=environment, check=True)
     (source / UNPUBLISHED.gz_name).unlink()
-    backfill = [TAXI, "backfill", "--from", LATER_MONTHS[0], "--to", LATER_MONTHS[-1]]
+    backfill: list[str | Path] = [TAXI, "backfill", "--from", LATER_MONTHS[0], "--to", LATER_MONTHS[-1]]
     done = subprocess.run(backfill, env=environment | {"TAXI_SOURCE": str(source)})
     assert done.returncode == 1, "one partition should have failed"
 
 
 def _submitted_backfill(environment: dict[str, str]) -> str:
     """Leave three months to the daemon; returns the backfill's id."""
-    backfill = [TAXI, "backfill", "--from", "2024-10", "--to", "2024-12", "--submit"]
+    backfill: list[str | Path] = [TAXI, "backfill", "--from", "2024-10", "--to", "2024-12", "--submit"]
     done = subprocess.run(backfill, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     found = re.search(r"/runs/b/(\w+)", done.stdout)
     assert found, done.stdout

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from taxi_assets.errors import TaxiError
 from taxi_assets.resources.settings import taxi_home
@@ -71,7 +71,6 @@ class Outcome:
     state: Literal["loaded", "there already", "failed", "busy"]
     rows: int = 0
     inserted: int = 0
-    bytes: int = 0
     seconds: float = 0.0
     cause: str = ""
 
@@ -129,7 +128,8 @@ class Backfill:
                 return
             connection = idle.pop() if idle else self._hire()
             self._at_work[connection] = self._pending.popleft()
-            connection.send(self._at_work[connection])
+            with contextlib.suppress(OSError):  # it was killed while it was idle; its end is heard of next
+                connection.send(self._at_work[connection])
 
     def _hire(self) -> Connection:
         spawn = multiprocessing.get_context("spawn")
@@ -243,11 +243,9 @@ def _load(instance: dg.DagsterInstance, job: dg.JobDefinition, order: Order, key
             seconds = time.monotonic() - started
             if not result.success:
                 return Outcome(key, "failed", seconds=seconds, cause=why(instance, result.run_id))
-            merged, staged = (_metadata(result, asset) for asset in (order.asset, "postgres_staging_trips"))
-            return Outcome(
-                key, "loaded", rows=merged["dagster/partition_row_count"], inserted=merged["rows_inserted"],
-                bytes=staged["bytes"], seconds=seconds,
-            )  # fmt: skip
+            merged = result.asset_materializations_for_node(order.asset)[0].metadata
+            rows, inserted = (int(str(merged[name].value)) for name in ("dagster/partition_row_count", "rows_inserted"))
+            return Outcome(key, "loaded", rows=rows, inserted=inserted, seconds=seconds)
     except (DagsterExecutionInterruptedError, KeyboardInterrupt):
         return Outcome(key, "failed", seconds=time.monotonic() - started, cause=INTERRUPTED)
     except Exception as error:  # the history's database is gone, say; another partition may find it again
@@ -260,12 +258,6 @@ def _loaded_since(instance: dg.DagsterInstance, order: Order, key: str) -> bool:
 
     since = dg.AssetRecordsFilter(dg.AssetKey(order.asset), asset_partitions=[key], after_timestamp=order.started)
     return bool(instance.fetch_materializations(since, limit=1).records)
-
-
-def _metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    """What a run's materialization of an asset says of itself."""
-    materialization = result.asset_materializations_for_node(asset)[0]
-    return {name: value.value for name, value in materialization.metadata.items()}
 
 
 class _Teller:

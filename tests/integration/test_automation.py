@@ -1,12 +1,25 @@
 """The sensor against real sources and a real history: what is new, what is not, and when nobody answers."""
 
 import http.server
+import logging
+import os
 import threading
+from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickStatus,
+)  # fmt: skip
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.workspace.load_target import ModuleTarget
+from dagster._scheduler.scheduler import launch_scheduled_runs
 
-from taxi_assets.automation import FILES_PER_TICK
+from taxi_assets.automation import FILES_PER_TICK, month_before
 from taxi_assets.definitions import defs
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.source import TripSource
@@ -127,8 +140,6 @@ def test_a_server_that_hides_what_it_does_not_have(instance, archive):
 
 
 def test_a_file_dropped_into_a_folder(instance, files):
-    import os
-
     source = TripSource(location=str(files))
     assert tick(instance, source).run_requests == [], "it may still be being written"
     for path in files.iterdir():
@@ -162,3 +173,29 @@ def test_sources_without_news(instance, location, said):
     answer = tick(instance, TripSource(location=location))
     assert answer.run_requests == []
     assert said in answer.skip_message
+
+
+def test_ticks_that_were_missed_while_the_daemon_was_down(instance, files):
+    """Dagster's own scheduler, in a code location of its own: it evaluates the last of them, for its own month."""
+    now = datetime.now(timezone.utc)
+    month = month_before(now)
+    for color in ("green", "yellow"):
+        path = files / TripFile.of(color, month).gz_name
+        write_sample(TripFile.of(color, month), path, rows=500)
+        os.utime(path, (1e9, 1e9))
+    target = ModuleTarget("taxi_assets.definitions", "defs", None, "taxi_assets")
+    with create_test_daemon_workspace_context(target, instance) as workspace:
+        [location] = workspace.create_request_context().code_locations
+        [repository] = location.get_repositories().values()
+        schedule = repository.get_schedule("green_schedule")
+        since = ScheduleInstigatorData(schedule.cron_schedule, (now - timedelta(days=100)).timestamp())
+        instance.add_instigator_state(
+            InstigatorState(schedule.get_remote_origin(), InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, since)
+        )
+        list(launch_scheduled_runs(workspace, logging.getLogger("test"), now, iteration_times={}))
+        [tick] = instance.get_ticks(schedule.get_remote_origin().get_id(), schedule.selector_id)
+        [requested] = instance.get_runs()
+    assert tick.status == TickStatus.SUCCESS
+    assert requested.tags["dagster/partition"] == f"green|{month}"
+    assert requested.tags["dagster/schedule_name"] == "green_schedule"
+    assert requested.status == dg.DagsterRunStatus.QUEUED
