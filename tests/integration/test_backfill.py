@@ -335,7 +335,8 @@ def test_killed_in_the_middle_and_resumed(start, taxi, source):
     active = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND application_name = 'taxi'"
     wait_for(lambda: one(os.environ["TAXI_POSTGRES_URL"], active) == 0)
     before = states(taxi)
-    assert 10 <= sum(found["state"] == "loaded" for found in before.values()) < 48
+    # A month may be merged whose run was killed before it could say so: it counts as failed, and inserts nothing again.
+    assert 8 <= sum(found["state"] == "loaded" for found in before.values()) < 48
     assert not any(found["state"] == "running" for found in before.values())
 
     resumed = taxi("backfill", *span(*months))
