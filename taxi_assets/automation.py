@@ -62,7 +62,11 @@ def monthly_schedule(color: Color, hour: int) -> dg.ScheduleDefinition:
 schedules = [monthly_schedule(COLORS[name], hour) for name, hour in FIRST_HOUR.items()]
 
 
-@dg.sensor(job=postgres_trips_job, minimum_interval_seconds=30)
+@dg.sensor(
+    job=postgres_trips_job,
+    minimum_interval_seconds=30,
+    description="A run for every file that the source has and the table has not, and for every one published anew.",
+)
 def new_trip_files_sensor(context: dg.SensorEvaluationContext, source: TripSource) -> dg.SensorResult:
     """Every file that the source has and the table has not, and every one that is published anew.
 

@@ -258,7 +258,7 @@ class _Folder:
                 self.path, self.source = place, str(place)
                 return
         raise NotPublishedError(
-            f"{trip_file.gz_name} is not in {folder.absolute()}: put it there, or choose a month that is."
+            f"{trip_file.gz_name} is not in {folder.absolute()}: put it there, or set TAXI_SOURCE to where it is."
         )
 
     def version(self) -> dict[str, str]:
