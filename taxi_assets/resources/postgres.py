@@ -72,6 +72,23 @@ class Merged:
         return self.rows - self.inserted
 
 
+@dataclass(frozen=True)
+class Note:
+    """A word about something, kept in the database."""
+
+    connection: psycopg.Connection[Any]
+    name: str
+
+    def get(self) -> str:
+        """What was noted last; empty where nothing was."""
+        row = self.connection.execute("SELECT note FROM taxi.notes WHERE name = %s", (self.name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def set(self, note: str) -> None:
+        """Note something else, for good."""
+        self.connection.execute(statement("upsert_note", name=_literal(self.name), note=_literal(note)))
+
+
 class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
     """A Postgres database, version 15 or later.
 
@@ -141,7 +158,7 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
         names = _Names(trip_file)
         csv = TripCsv(path, trip_file)
         with self.connect() as connection:
-            _make_schemas(connection)
+            _make_schemas(connection, "staging", "partitions")
             with connection.transaction(), connection.cursor() as cursor:
                 _lock(cursor, trip_file.stem)  # another run may stage or merge the same file
                 cursor.execute(names.fill("DROP TABLE IF EXISTS {staging}"))
@@ -210,6 +227,13 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The rows of the file whose id another row of the file has too."""
         return int(self._of_file(trip_file, "count_shared_ids")[0])
 
+    def id_sum(self, trip_file: TripFile) -> tuple[int, int]:
+        """The rows of the file in the final table, and the sum of the first eight hex digits of their ids."""
+        if not self._has_table(trip_file):
+            return 0, 0
+        rows, sum_ = self._of_file(trip_file, "sum_ids")
+        return rows, sum_
+
     def preview(self, trip_file: TripFile) -> list[dict[str, Any]]:
         """Ten rows of the file in the final table."""
         from psycopg.rows import dict_row
@@ -239,6 +263,20 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
                 return None
             names = {name: _own_month(color, name) for name in _tables(connection, "partitions")}
             return {month for name, month in names.items() if month and _has_rows(cursor, ("partitions", name))}
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[Note]:
+        """Keep others off something outside the database, such as a table in BigQuery, as long as the block takes.
+
+        What is noted there outlives the block, and its process, for whoever comes next.
+        """
+        with self.connect() as connection:
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"taxi_assets {name}",))
+            _make_schemas(connection, "taxi")
+            with connection.transaction(), connection.cursor() as cursor:
+                _lock(cursor, "notes")  # IF NOT EXISTS fails where two make it at once
+                cursor.execute(statement("create_notes"))
+            yield Note(connection, name)
 
     def _has_table(self, trip_file: TripFile) -> bool:
         with self.connect() as connection, connection.cursor() as cursor:
@@ -322,12 +360,12 @@ def _lock(cursor: psycopg.Cursor[Any], name: str) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"taxi_assets {name}",))
 
 
-def _make_schemas(connection: psycopg.Connection[Any]) -> None:
+def _make_schemas(connection: psycopg.Connection[Any], *schemas: str) -> None:
     from psycopg.sql import SQL, Identifier
 
     with connection.transaction(), connection.cursor() as cursor:
         _lock(cursor, "schemas")  # IF NOT EXISTS fails where two make it at once
-        for schema in ("staging", "partitions"):
+        for schema in schemas:
             if not _count(cursor, SQL("SELECT count(*) FROM pg_namespace WHERE nspname = {}").format(_literal(schema))):
                 cursor.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
 

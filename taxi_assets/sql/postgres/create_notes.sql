@@ -1,0 +1,1 @@
+CREATE TABLE IF NOT EXISTS taxi.notes (name text PRIMARY KEY, note text NOT NULL)
