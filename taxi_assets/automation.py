@@ -3,16 +3,20 @@
 All are off until somebody turns them on. None of them works on trips: they look at the source and request runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from taxi_assets.errors import NotPublishedError, TaxiError, TransientError
 from taxi_assets.history import latest
 from taxi_assets.partitions import TIMEZONE, color_and_month, trip_file_at
+from taxi_assets.resources.bigquery import BigQuery
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trips import COLORS, Color, TripFile
 
@@ -21,9 +25,36 @@ postgres_trips_job = dg.define_asset_job(
     selection=["raw_trips", "postgres_staging_trips", "postgres_trips"],
     description="One month of one color from the source into the final table in Postgres.",
 )
+bigquery_trips_job = dg.define_asset_job(
+    "bigquery_trips_job",
+    selection=["raw_trips", "gcs_trips", "bigquery_external_trips", "bigquery_staging_trips", "bigquery_trips"],
+    description="One month of one color from the source through the bucket into the final table in BigQuery.",
+)
 
-# What `taxi backfill --target` may name: the job, and the asset that it ends in.
-TARGETS = {"postgres": (postgres_trips_job.name, "postgres_trips")}
+
+@dataclass(frozen=True)
+class Target:
+    """A warehouse that trips are loaded into: the job that does it, and the asset that it ends in.
+
+    Attributes:
+        infix: of the names of its schedules and its sensor; those of Postgres, the first one, have none.
+    """
+
+    job: UnresolvedAssetJobDefinition
+    asset: str
+    infix: str = ""
+
+    @property
+    def asks_bigquery(self) -> Sequence[Color]:
+        """The colors whose table in BigQuery tells what is loaded; none where the history does."""
+        return list(COLORS.values()) if self.asset == "bigquery_trips" else []
+
+
+# What `--target` may name.
+TARGETS = {
+    "postgres": Target(postgres_trips_job, "postgres_trips"),
+    "bigquery": Target(bigquery_trips_job, "bigquery_trips", infix="bigquery_"),
+}
 
 FIRST_HOUR = {"green": 9, "yellow": 10}
 FILES_PER_TICK = 8  # that a web server is asked about
@@ -35,12 +66,12 @@ def month_before(moment: datetime) -> str:
     return f"{first_day - timedelta(days=1):%Y-%m}"
 
 
-def monthly_schedule(color: Color, hour: int) -> dg.ScheduleDefinition:
+def monthly_schedule(target: Target, color: Color, hour: int) -> dg.ScheduleDefinition:
     """On the 1st of a month: the file of the month that has just ended."""
 
     @dg.schedule(
-        name=f"{color.name}_schedule",
-        job=postgres_trips_job,
+        name=f"{color.name}_{target.infix}schedule",
+        job=target.job,
         cron_schedule=f"0 {hour} 1 * *",
         execution_timezone=TIMEZONE,
         description=f"The month that has just ended, on the 1st at {hour:02}:00 {TIMEZONE}.",
@@ -59,32 +90,54 @@ def monthly_schedule(color: Color, hour: int) -> dg.ScheduleDefinition:
     return schedule
 
 
-schedules = [monthly_schedule(COLORS[name], hour) for name, hour in FIRST_HOUR.items()]
+schedules = [
+    monthly_schedule(target, COLORS[name], hour) for target in TARGETS.values() for name, hour in FIRST_HOUR.items()
+]
 
 
-@dg.sensor(
-    job=postgres_trips_job,
-    minimum_interval_seconds=30,
-    description="A run for every file that the source has and the table has not, and for every one published anew.",
-)
-def new_trip_files_sensor(context: dg.SensorEvaluationContext, source: TripSource) -> dg.SensorResult:
-    """Every file that the source has and the table has not, and every one that is published anew.
+def new_files_sensor(target: Target) -> dg.SensorDefinition:
+    """A run for every file that the source has and the table has not, and for every one published anew.
 
     A folder is looked through at each tick; a web server is asked about a few files, the next few at the next tick.
     """
+
+    @dg.sensor(
+        name=f"new_trip_files_{target.infix}sensor",
+        job=target.job,
+        minimum_interval_seconds=30,
+        description="A run for every file that the source has and the table has not, and for every one published anew.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, source: TripSource, bigquery: BigQuery) -> dg.SensorResult:
+        try:
+            # Another dataset, or one made anew, has none of the months that the history knows.
+            tables = {color.name: bigquery.final_table(color) or {} for color in target.asks_bigquery}
+        except TaxiError as error:
+            return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+        return _look(context, source, target, tables)
+
+    return sensor
+
+
+sensors = [new_files_sensor(target) for target in TARGETS.values()]
+
+
+def _look(
+    context: dg.SensorEvaluationContext, source: TripSource, target: Target, tables: Mapping[str, Mapping[str, str]]
+) -> dg.SensorResult:
     if source.kind == "sample":
         return dg.SensorResult(skip_reason="The source invents its files, none is ever published: use `taxi backfill`.")
     keys = list(reversed(color_and_month.get_partition_keys()))  # the newest months first
     due = _due(keys, context.cursor) if source.kind == "web" else keys
-    news = _News(context.instance, keys)
+    news = _News(context.instance, keys, target.asset, tables)
     requests: list[dg.RunRequest] = []
     cursor, remark = context.cursor, ""
     for key in due:
         try:
             edition = source.published(trip_file_at(key))
             if news.is_new(key, edition):
-                # Once for each edition: one that fails is not asked for again and again.
-                requests.append(dg.RunRequest(partition_key=key, run_key=f"{key} {edition or 'published'}"))
+                # Once for each edition and table: one that fails is not asked for again and again.
+                words = [key, edition or "published", *news.table(key).values()]
+                requests.append(dg.RunRequest(partition_key=key, run_key=" ".join(words)))
         except NotPublishedError:
             pass
         except TaxiError as error:
@@ -105,16 +158,34 @@ def _due(keys: Sequence[str], cursor: str | None) -> Sequence[str]:
 
 
 class _News:
-    """Tells an edition that is not in the table from those that are, or are on their way."""
+    """Tells an edition that is not in the table from those that are, or are on their way.
 
-    def __init__(self, instance: dg.DagsterInstance, keys: Sequence[str]) -> None:
-        trips = dg.AssetKey("postgres_trips")
-        self.statuses = instance.get_status_by_partition(trips, keys, color_and_month) or {}
-        self.editions = {key: metadata.get("edition") for key, metadata in latest(instance, "raw_trips").items()}
+    Args:
+        tables: by color, what a materialization says of the table if it was merged into the one that is there now.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, keys: Sequence[str], asset: str, tables: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        self.statuses = instance.get_status_by_partition(dg.AssetKey(asset), keys, color_and_month) or {}
+        self.raw, self.loaded = latest(instance, "raw_trips"), latest(instance, asset)
+        self.tables = tables
+
+    def table(self, key: str) -> Mapping[str, str]:
+        return self.tables.get(trip_file_at(key).color.name, {})
 
     def is_new(self, key: str, edition: str) -> bool:
         status = self.statuses.get(key)
-        if status == AssetPartitionStatus.MATERIALIZED:
-            loaded = self.editions.get(key)
-            return bool(edition and loaded) and edition != loaded
+        raw, loaded = self.raw.get(key, {}), self.loaded.get(key, {})
+        if status == AssetPartitionStatus.MATERIALIZED and self._in_table(key, loaded):
+            fetched = raw.get("edition")
+            # The raw file may have been fetched anew for another warehouse.
+            stale = "sha256" in loaded and raw.get("sha256") != loaded["sha256"]
+            return bool(edition and fetched) and (edition != fetched or stale)
         return status != AssetPartitionStatus.IN_PROGRESS
+
+    def _in_table(self, key: str, loaded: Mapping[str, Any]) -> bool:
+        if not self.tables:
+            return True
+        table = self.table(key)
+        return bool(table) and table.items() <= loaded.items()

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 TELL_SECONDS = 0.1  # between two messages on the progress of one step
 BUSY_SECONDS = 0.5  # before asking again for a partition that another process has claimed
+BytesDone = Callable[[int, "int | None"], None]  # and of how many, where that is known
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -280,23 +282,27 @@ class _Teller:
         with contextlib.suppress(OSError):  # nobody listens any more; what has begun is brought to its end
             self._connection.send(Progress(self.key, self._step, rows, done, total, now - self._began))
 
+    def also(self, progress: BytesDone | None) -> BytesDone:
+        """A progress of bytes that tells, and calls another one."""
+
+        def tell(done: int, total: int | None) -> None:
+            self.tell(done=done, total=total)
+            if progress:
+                progress(done, total)
+
+        return tell
+
 
 def _told_defs(teller: _Teller) -> dg.Definitions:
     """The definitions with resources that tell how far they are."""
     from taxi_assets.definitions import build_defs
     from taxi_assets.resources.postgres import Merged, Postgres, Staged
-    from taxi_assets.resources.source import Progress as FetchProgress
     from taxi_assets.resources.source import RawFile, TripSource
 
     class ToldSource(TripSource):
-        def fetch(self, trip_file: TripFile, progress: FetchProgress | None = None) -> RawFile:
-            def tell(done: int, total: int | None) -> None:
-                teller.tell(done=done, total=total)
-                if progress:
-                    progress(done, total)
-
+        def fetch(self, trip_file: TripFile, progress: BytesDone | None = None) -> RawFile:
             teller.begin("fetch")
-            return super().fetch(trip_file, tell)
+            return super().fetch(trip_file, teller.also(progress))
 
     class ToldPostgres(Postgres):
         def stage(self, trip_file: TripFile, path: Path, progress: Callable[[int, int], None] | None = None) -> Staged:
@@ -316,4 +322,32 @@ def _told_defs(teller: _Teller) -> dg.Definitions:
             teller.begin("check")
             return super().pickups_outside_month(trip_file)
 
-    return build_defs({"source": ToldSource(), "postgres": ToldPostgres()})
+    return build_defs({"source": ToldSource(), "postgres": ToldPostgres(), **_told_google_cloud(teller)})
+
+
+def _told_google_cloud(teller: _Teller) -> Mapping[str, object]:
+    from taxi_assets.resources.bigquery import BigQuery, Counted, Merged, Staged
+    from taxi_assets.resources.cloud_storage import CloudStorage, Uploaded
+    from taxi_assets.resources.postgres import Postgres
+    from taxi_assets.resources.settings_store import SettingsStore
+
+    class ToldCloudStorage(CloudStorage):
+        def upload(self, trip_file: TripFile, path: Path, progress: BytesDone | None = None) -> Uploaded:
+            teller.begin("upload")
+            return super().upload(trip_file, path, teller.also(progress))
+
+    class ToldBigQuery(BigQuery):
+        def stage(self, trip_file: TripFile, run_id: str) -> Staged:
+            teller.begin("stage")
+            return super().stage(trip_file, run_id)
+
+        def merge(self, trip_file: TripFile, run_id: str) -> Merged:
+            teller.begin("merge")
+            return super().merge(trip_file, run_id)
+
+        def count(self, trip_file: TripFile, days_outside: Sequence[date], run_id: str) -> Counted:
+            teller.begin("check")
+            return super().count(trip_file, days_outside, run_id)
+
+    store = SettingsStore(postgres=Postgres())
+    return {"cloud_storage": ToldCloudStorage(settings_store=store), "bigquery": ToldBigQuery(settings_store=store)}

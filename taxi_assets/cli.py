@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from dotenv import load_dotenv
 
+from taxi_assets.cli_gcp import gcp, google_cloud
+from taxi_assets.cli_settings import secrets, settings
 from taxi_assets.errors import TaxiError
 from taxi_assets.resources.embedded import EmbeddedPostgresError
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from taxi_assets.backfill import Order, Outcome
+    from taxi_assets.resources.bigquery import BigQuery
     from taxi_assets.resources.postgres import Postgres
 
 # Outside what the public archive has (2019-01 to 2021-07), so that real months never mix with invented ones.
 DEMO_MONTHS = ("2025-01", "2025-02", "2025-03")
+
+WAREHOUSES = ("postgres", "bigquery")  # as in automation.TARGETS, which takes a second to import
 
 OWN_TAGS = ("taxi", "file", "backfill")  # of runs
 
@@ -51,7 +56,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def taxi() -> None:
-    """New York's taxi trips, month by month, into Postgres.
+    """New York's taxi trips, month by month, into Postgres and BigQuery.
 
     \b
     taxi demo               six months of sample trips into the embedded Postgres
@@ -59,7 +64,14 @@ def taxi() -> None:
     taxi backfill           all months from one to another
     taxi status             which months are loaded, running, failed or missing
     taxi psql               a prompt on the trips
+    taxi settings           what is set, and where that comes from
+    taxi gcp                set up Google Cloud for the trips
     """
+
+
+taxi.add_command(gcp)
+taxi.add_command(settings)
+taxi.add_command(secrets)
 
 
 @taxi.command()
@@ -98,7 +110,7 @@ def _order(target: str, tags: Mapping[str, str], only_missing: bool) -> Order:
     from taxi_assets.automation import TARGETS
     from taxi_assets.backfill import Order
 
-    job, asset = TARGETS[target]
+    job, asset = TARGETS[target].job.name, TARGETS[target].asset
     return Order(job=job, asset=asset, tags=tags, only_missing=only_missing, started=time.time())
 
 
@@ -182,7 +194,7 @@ class Label(click.ParamType):  # type: ignore[type-arg]
 @click.option("--to", "last", type=Month(), required=True, help="The last month, included.")
 @click.option("--only-missing/--all", default=True, help="Leave out what is loaded (the default), or load it again.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Partitions at a time; 2 where it is not given.")
-@click.option("--target", type=click.Choice(["postgres"]), default="postgres", show_default=True, help="Into what.")
+@click.option("--target", type=click.Choice(WAREHOUSES), default="postgres", show_default=True, help="Into what.")
 @click.option("--label", "labels", type=Label(), multiple=True, help="A tag for each run; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Say what would be loaded, and load nothing.")
 @click.option("--submit", is_flag=True, help="Leave it to the daemon of `taxi dev`, as a backfill of the UI.")
@@ -208,6 +220,7 @@ def backfill(
       taxi backfill --from 2019-01 --to 2020-12 --jobs 2 --label owner=ann
       taxi backfill --from 2019-01 --to 2020-12 --dry-run
       taxi backfill --from 2019-01 --to 2020-12 --submit
+      taxi backfill --color green --from 2020-01 --to 2020-12 --target bigquery
     """  # fmt: skip
     from rich.console import Console
 
@@ -231,12 +244,12 @@ def backfill(
     tags = {"backfill": "true", **dict(labels)}
     order = _order(target, tags, only_missing)
     with dagster_instance() as instance:
-        keys = _to_load(console, instance, wanted, only_missing)
+        keys = _to_load(console, instance, target, wanted, only_missing)
         if dry_run or not keys:
             return
         if submit:
             title = f"taxi backfill {first} to {last}"
-            number = submit_backfill(instance, keys, TARGETS[target][0], tags, title)
+            number = submit_backfill(instance, keys, TARGETS[target].job.name, tags, title)
             console.print(
                 f"The daemon has backfill {number}. Watch it on page /runs/b/{number} of the UI: "
                 f"http://127.0.0.1:3000/runs/b/{number} where `taxi dev` has its usual port.",
@@ -252,18 +265,23 @@ def backfill(
 
 
 def _to_load(
-    console: Console, instance: dg.DagsterInstance, wanted: Sequence[TripFile], only_missing: bool
+    console: Console, instance: dg.DagsterInstance, target: str, wanted: Sequence[TripFile], only_missing: bool
 ) -> list[str]:
     """The partitions to load, after it was said which."""
     from taxi_assets.display import show_plan
-    from taxi_assets.resources.postgres import Postgres
     from taxi_assets.resources.source import TripSource
     from taxi_assets.status import statuses
 
-    found = statuses(instance, TripSource(), Postgres(), wanted)
+    found = statuses(instance, TripSource(), _warehouse(target), wanted)
     to_load = [status for status in found if not only_missing or status.state not in ("loaded", "running")]
     show_plan(console, found, to_load)
     return [status.trip_file.partition_key for status in to_load]
+
+
+def _warehouse(target: str) -> Postgres | BigQuery:
+    from taxi_assets.resources.postgres import Postgres
+
+    return google_cloud()[1] if target == "bigquery" else Postgres()
 
 
 @taxi.command()
@@ -307,34 +325,35 @@ def dev(host: str, port: int) -> None:
 
 
 @taxi.command()
+@click.option("--target", type=click.Choice(WAREHOUSES), default="postgres", show_default=True, help="Where.")
 @click.option("--list", "as_list", is_flag=True, help="A line for each partition instead of the calendar.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known of each partition, for scripts.")
-def status(as_list: bool, as_json: bool) -> None:
+def status(target: str, as_list: bool, as_json: bool) -> None:
     """Show which months are loaded, stale, running, failed or missing, and how many rows they have.
 
     \b
     Examples:
       taxi status
       taxi status --list
+      taxi status --target bigquery
       taxi status --json | jq '.[] | select(.state == "failed")'
     """
     from rich.console import Console
 
     from taxi_assets.display import show_months, show_statuses
     from taxi_assets.instance import dagster_instance
-    from taxi_assets.resources.postgres import Postgres
     from taxi_assets.resources.source import TripSource
     from taxi_assets.status import statuses
 
-    postgres = Postgres()
+    warehouse = _warehouse(target)
     with dagster_instance() as instance:
-        found = statuses(instance, TripSource(), postgres)
+        found = statuses(instance, TripSource(), warehouse)
     if as_json:
         click.echo(json.dumps([status.as_json() for status in found], indent=2))
     elif as_list:
         show_months(Console(), found)
     else:
-        show_statuses(Console(), found, f"Trips in {_database(postgres)}")
+        show_statuses(Console(), found, f"Trips in {_place(warehouse)}")
 
 
 @taxi.command(context_settings={"ignore_unknown_options": True})
@@ -365,6 +384,14 @@ def psql(arguments: tuple[str, ...]) -> None:
     # keeps the embedded server running.
     environment = os.environ | ({"PGPASSWORD": password} if password else {})
     raise SystemExit(subprocess.run([program, make_conninfo("", **parameters), *arguments], env=environment).returncode)
+
+
+def _place(warehouse: Postgres | BigQuery) -> str:
+    from taxi_assets.resources.postgres import Postgres
+
+    if isinstance(warehouse, Postgres):
+        return _database(warehouse)
+    return f"{warehouse.settings.project}.{warehouse.settings.dataset} of BigQuery"
 
 
 def _database(postgres: Any) -> str:

@@ -127,6 +127,15 @@ def latest(instance: dg.DagsterInstance, asset: str) -> dict[str, Mapping[str, A
     return found
 
 
+def last(instance: dg.DagsterInstance, asset: str, partition_key: str) -> Mapping[str, Any]:
+    """The metadata of a partition's last materialization; empty where there was none."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition_key])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        if record.asset_materialization:
+            return {name: value.value for name, value in record.asset_materialization.metadata.items()}
+    return {}
+
+
 def _free(instance: dg.DagsterInstance, name: str) -> bool:
     with _connected(instance) as connection, held(connection, name) as free:
         return free

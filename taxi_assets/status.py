@@ -1,11 +1,13 @@
 """The state of each partition: loaded, stale, running, failed or missing, from the table and from Dagster's history.
 
-The table is what counts: what the history calls loaded and the table does not have is missing.
+The table is what counts: what the history calls loaded and the table does not have is missing. BigQuery is asked only
+what costs nothing: there the history says which months were merged into the table that is there now.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -13,14 +15,17 @@ import dagster as dg
 from dagster import DagsterRunStatus
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from taxi_assets.automation import TARGETS, Target
 from taxi_assets.history import end_dead_runs, latest, why
-from taxi_assets.partitions import color_and_month, months
+from taxi_assets.partitions import color_and_month, months, trip_file_at
+from taxi_assets.resources.bigquery import BigQuery
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trips import COLORS, TripFile
 
+RUNS_LOOKED_AT = 20  # the failed ones of a partition, for the last that was on its way into the same warehouse
+
 State = Literal["loaded", "stale", "running", "failed", "missing"]
-TRIPS = dg.AssetKey("postgres_trips")
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,10 @@ class PartitionStatus:
 
 
 def statuses(
-    instance: dg.DagsterInstance, source: TripSource, postgres: Postgres, trip_files: Sequence[TripFile] | None = None
+    instance: dg.DagsterInstance,
+    source: TripSource,
+    warehouse: Postgres | BigQuery,
+    trip_files: Sequence[TripFile] | None = None,
 ) -> list[PartitionStatus]:
     """The state of partitions, of all where none are given, in the order of the months.
 
@@ -62,10 +70,11 @@ def statuses(
         TripFile(color, month) for month in months.get_partition_keys() for color in COLORS.values()
     ]
     keys = [trip_file.partition_key for trip_file in wanted]
-    history = instance.get_status_by_partition(TRIPS, keys, color_and_month) or {}
-    merged = {color.name: postgres.merged(color) for color in COLORS.values()}
-    staged = postgres.staged()
-    raw, trips = latest(instance, "raw_trips"), latest(instance, "postgres_trips")
+    target = TARGETS["postgres" if isinstance(warehouse, Postgres) else "bigquery"]
+    history = instance.get_status_by_partition(dg.AssetKey(target.asset), keys, color_and_month) or {}
+    raw, trips = latest(instance, "raw_trips"), latest(instance, target.asset)
+    merged = _months_in_tables(warehouse, trips)
+    staged = warehouse.staged() if isinstance(warehouse, Postgres) else warehouse.tables()
 
     def status(trip_file: TripFile) -> PartitionStatus:
         key = trip_file.partition_key
@@ -83,18 +92,35 @@ def statuses(
             state = "failed"
         return PartitionStatus(
             trip_file, state, fetched=source.raw_path(trip_file).exists(), staged=trip_file.staging_table in staged,
-            rows=rows if loaded else None, cause=_cause(instance, key) if state == "failed" else None,
+            rows=rows if loaded else None, cause=_cause(instance, target, key) if state == "failed" else None,
         )  # fmt: skip
 
     return [status(trip_file) for trip_file in wanted]
 
 
-def _cause(instance: dg.DagsterInstance, partition_key: str) -> str | None:
+def _months_in_tables(
+    warehouse: Postgres | BigQuery, trips: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, AbstractSet[str] | None]:
+    """For each color the months in its final table, None where only the history knows."""
+    if isinstance(warehouse, Postgres):
+        return {color.name: warehouse.merged(color) for color in COLORS.values()}
+    months_in_tables: dict[str, set[str]] = {}
+    for color in COLORS.values():
+        table = warehouse.final_table(color)
+        merged = [key for key, metadata in trips.items() if table and table.items() <= metadata.items()]
+        files = [trip_file_at(key) for key in merged]
+        months_in_tables[color.name] = {trip_file.month for trip_file in files if trip_file.color == color}
+    return months_in_tables
+
+
+def _cause(instance: dg.DagsterInstance, target: Target, partition_key: str) -> str | None:
     ended = dg.RunsFilter(
         statuses=[DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED], tags={"dagster/partition": partition_key}
     )
-    runs = instance.get_run_records(ended, limit=1)
-    return why(instance, runs[0].dagster_run.run_id) if runs else None
+    for run in instance.get_runs(ended, limit=RUNS_LOOKED_AT):
+        if run.job_name == target.job.name or dg.AssetKey(target.asset) in (run.asset_selection or ()):
+            return why(instance, run.run_id)
+    return None
 
 
 def spans(found: Iterable[str]) -> str:

@@ -13,18 +13,33 @@ from datetime import date
 FIRST_MONTH = "2019-01"
 
 
+BIGQUERY_TYPES = {"text": "STRING", "timestamp": "TIMESTAMP", "integer": "INT64", "double precision": "NUMERIC"}
+
+
 @dataclass(frozen=True)
 class Column:
-    """One column of a trip file. `type` is its Postgres type, `description` the TLC's meaning of it."""
+    """One column of a trip file.
+
+    Attributes:
+        type: its type in Postgres.
+        description: the TLC's meaning of it.
+        bigquery: its type in BigQuery, where that does not follow from the one in Postgres.
+    """
 
     name: str
     type: str
     description: str
+    bigquery: str = ""
 
     @property
     def postgres_name(self) -> str:
         """The name as Postgres folds it, so that `SELECT VendorID` finds it without quotes."""
         return self.name.lower()
+
+    @property
+    def bigquery_type(self) -> str:
+        """Its type in BigQuery."""
+        return self.bigquery or BIGQUERY_TYPES[self.type]
 
 
 ROW_ID = Column(
@@ -58,7 +73,7 @@ class Color:
 
     @property
     def table(self) -> str:
-        """The final table, in schema `public`."""
+        """The final table, in schema `public` of Postgres and in the dataset of BigQuery."""
         return f"{self.name}_tripdata"
 
     @property
@@ -96,8 +111,13 @@ class TripFile:
 
     @property
     def staging_table(self) -> str:
-        """The month's table in schema `staging`: `green_tripdata_2020_04`."""
+        """The month's table, in schema `staging` of Postgres and in the dataset: `green_tripdata_2020_04`."""
         return self.stem.replace("-", "_")
+
+    @property
+    def external_table(self) -> str:
+        """BigQuery's view of the file in the bucket: `green_tripdata_2020_04_ext`."""
+        return f"{self.staging_table}_ext"
 
     @property
     def first_day(self) -> date:
@@ -180,7 +200,7 @@ CONGESTION = Column(
     "New York State's congestion surcharge, in dollars; mostly empty before February 2019.",
 )
 EHAIL = Column("ehail_fee", "double precision", "Fee for hailing by app, in dollars; always empty.")
-TRIP_TYPE = Column("trip_type", "integer", "1 hailed in the street, 2 dispatched.")
+TRIP_TYPE = Column("trip_type", "integer", "1 hailed in the street, 2 dispatched.", bigquery="STRING")
 
 
 def _time(name: str, what: str) -> Column:

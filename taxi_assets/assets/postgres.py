@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, now_and_then, staged_for_this_run, step
+from taxi_assets.assets.steps import column_schema, now_and_then, preview, staged_for_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
@@ -87,12 +87,5 @@ def _metadata(trip_file: TripFile, merged: Merged, source: TripSource, postgres:
         "seconds": round(merged.seconds, 3),
         **({"sha256": noted.sha256} if noted else {}),
         "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, postgres.trips_per_day(trip_file))),
-        "preview": dg.MetadataValue.table(
-            [dg.TableRecord(_shown(row)) for row in postgres.preview(trip_file)], schema["dagster/column_schema"]
-        ),
+        "preview": preview(postgres.preview(trip_file), schema),
     }  # fmt: skip
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as a table record takes it: numbers and texts."""
-    return {name: value if isinstance(value, int | float) else str(value or "") for name, value in row.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -81,10 +81,27 @@ def now_and_then(log: Callable[[str], None], seconds: float = 10.0) -> Callable[
     return tell
 
 
-def column_schema(columns: Iterable[Column]) -> Mapping[str, Any]:
-    """Columns as the definition's metadata shows them in the catalog."""
-    return {
-        "dagster/column_schema": dg.TableSchema([
-            dg.TableColumn(column.postgres_name, column.type, description=column.description) for column in columns
-        ])
-    }  # fmt: skip
+def column_schema(
+    columns: Iterable[Column], warehouse: Literal["postgres", "bigquery"] = "postgres"
+) -> Mapping[str, Any]:
+    """Columns as the definition's metadata shows them in the catalog, with a warehouse's names and types."""
+
+    def shown(column: Column) -> dg.TableColumn:
+        if warehouse == "bigquery":
+            return dg.TableColumn(column.name, column.bigquery_type, description=column.description)
+        return dg.TableColumn(column.postgres_name, column.type, description=column.description)
+
+    return {"dagster/column_schema": dg.TableSchema([shown(column) for column in columns])}
+
+
+def preview(rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any]) -> dg.TableMetadataValue:
+    """Rows as the metadata shows them; a table record takes numbers and texts."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {name: value if isinstance(value, int | float) else str(value or "") for name, value in row.items()}
+            )
+            for row in rows
+        ],
+        schema["dagster/column_schema"],
+    )

@@ -15,8 +15,13 @@ def _text(name: str) -> str:
     return (Path(__file__).parent / f"{name}.sql").read_text()
 
 
-def postgres(name: str, **parts: sql.Composable) -> sql.Composed:
+def postgres(name: str, /, **parts: sql.Composable) -> sql.Composed:
     """The statement `postgres/{name}.sql` with its parts filled in: identifiers from the nouns, values as literals."""
     from psycopg import sql
 
     return sql.SQL(_text(f"postgres/{name}")).format(**parts)
+
+
+def bigquery(name: str, /, **parts: str) -> str:
+    """The statement `bigquery/{name}.sql` with its parts filled in, which are GoogleSQL already."""
+    return _text(f"bigquery/{name}").format(**parts)

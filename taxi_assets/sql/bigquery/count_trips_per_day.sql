@@ -1,0 +1,1 @@
+SELECT DATE({pickup}) AS day, COUNT(*) AS trips FROM {staging} GROUP BY day ORDER BY day
