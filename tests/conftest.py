@@ -19,7 +19,12 @@ from tests.servers import Server
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-SETTINGS = ("TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL", "TAXI_TIMEZONE")
+SETTINGS = (
+    "TAXI_SOURCE", "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL", "TAXI_TIMEZONE",
+    "GCP_PROJECT_ID", "GCP_LOCATION", "GCP_BUCKET_NAME", "GCP_DATASET", "GCP_MAXIMUM_BYTES_BILLED",
+    "GCP_STAGING_EXPIRATION", "GCP_UPLOAD_GZIP", "GCP_CREDS", "SECRET_GCP_CREDS", "GOOGLE_APPLICATION_CREDENTIALS",
+    "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "")  # empty, so that the project's .env does not set it
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.setenv("TAXI_HOME", "/nonexistent")
+    monkeypatch.setenv("TAXI_SECRETS", os.devnull)  # empty would mean the developer's
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +86,7 @@ def server(request: pytest.FixtureRequest, open_tmp: Callable[[], Path]) -> Iter
     server = Server(open_tmp(), version, tcp=tcp)
     server.start()
     yield server
-    server.stop()
+    server.stop("immediate")
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +95,7 @@ def password_server(open_tmp: Callable[[], Path]) -> Iterator[Server]:
     server = Server(open_tmp(), 16, tcp=True)
     server.start()
     yield server
-    server.stop()
+    server.stop("immediate")
 
 
 @pytest.fixture
@@ -104,7 +110,7 @@ def own_server(open_tmp: Callable[[], Path]) -> Iterator[Server]:
     server = Server(open_tmp(), 18, tcp=False)
     server.start()
     yield server
-    server.stop()
+    server.stop("immediate")
 
 
 @pytest.fixture

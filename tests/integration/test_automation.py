@@ -22,10 +22,12 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from taxi_assets.automation import FILES_PER_TICK, month_before
 from taxi_assets.definitions import defs
 from taxi_assets.partitions import color_and_month
+from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
 from taxi_assets.sample import write_sample
 from taxi_assets.trips import TripFile
-from tests.integration.conftest import KEY, run
+from tests.integration.cloud import services
+from tests.integration.conftest import KEY, loaded, run
 
 # Of Dagster about its own tags for the dimensions of a partition.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-compliant tag keys like .'dagster/partition/color'")
@@ -75,11 +77,12 @@ def archive(green):
     server.server_close()
 
 
-def tick(instance, source, cursor=None):
-    context = dg.build_sensor_context(
-        instance, cursor=cursor, repository_def=defs.get_repository_def(), resources={"source": source}
-    )
-    return defs.resolve_sensor_def("new_trip_files_sensor").evaluate_tick(context)
+def tick(instance, source, cursor=None, sensor="new_trip_files_sensor"):
+    resources = {"source": source, "bigquery": services(Postgres())[1]}
+    with dg.build_sensor_context(
+        instance, cursor=cursor, repository_def=defs.get_repository_def(), resources=resources
+    ) as context:
+        return defs.resolve_sensor_def(sensor).evaluate_tick(context)
 
 
 def round_of_ticks(instance, source):
@@ -159,6 +162,39 @@ def test_a_month_on_its_way_is_not_requested(instance, archive):
     assert round_of_ticks(instance, archive.source) == []
     instance.report_run_failed(queued)
     assert round_of_ticks(instance, archive.source) == [(KEY, f"{KEY} v1")]
+
+
+def test_each_warehouse_asks_for_what_it_has_not(instance, cloud, files):
+    source = TripSource(location=str(files))
+    for path in files.iterdir():
+        os.utime(path, (1e9, 1e9))
+
+    def asked(sensor):
+        return {request.partition_key for request in tick(instance, source, sensor=sensor).run_requests}
+
+    postgres, bigquery = "new_trip_files_sensor", "new_trip_files_bigquery_sensor"
+    loaded(run(instance, source=source))
+    assert (asked(postgres), asked(bigquery)) == ({"yellow|2020-04"}, {KEY, "yellow|2020-04"})
+    loaded(run(instance, target="bigquery", source=source))
+    assert asked(bigquery) == {"yellow|2020-04"}
+
+    # Another table than the one that it was merged into.
+    cloud.bigquery.delete_table(f"{cloud.name}.green_tripdata")
+    assert asked(bigquery) == {KEY, "yellow|2020-04"}
+    loaded(run(instance, target="bigquery", source=source))
+    assert asked(bigquery) == {"yellow|2020-04"}
+
+    # Published anew, and fetched for one of them: the other still wants it.
+    write_sample(GREEN, files / GREEN.gz_name, rows=1500)
+    os.utime(files / GREEN.gz_name, (1e9 + 1, 1e9 + 1))
+    loaded(run(instance, source=source))
+    assert (asked(postgres), asked(bigquery)) == ({"yellow|2020-04"}, {KEY, "yellow|2020-04"})
+
+
+def test_a_sensor_of_bigquery_without_settings(instance, files):
+    answer = tick(instance, TripSource(location=str(files)), sensor="new_trip_files_bigquery_sensor")
+    assert answer.run_requests == []
+    assert "GCP_PROJECT_ID, GCP_LOCATION, GCP_BUCKET_NAME and GCP_DATASET are not set" in answer.skip_message
 
 
 @pytest.mark.parametrize(

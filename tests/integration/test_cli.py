@@ -16,6 +16,7 @@ from tests.servers import one, rows
 
 BIN = Path(sys.executable).parent
 SELECT = "raw_trips,postgres_staging_trips,postgres_trips"
+BIGQUERY = "gcs_trips,bigquery_external_trips,bigquery_staging_trips,bigquery_trips"
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,11 @@ def test_wrong_usage(call, arguments, said):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["dev"], ["backfill"], ["status"], ["psql"], ["sample"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["demo"], ["dev"], ["backfill"], ["status"], ["psql"], ["sample"], ["gcp"], ["gcp", "setup"], ["gcp", "check"],
+     ["gcp", "teardown"]],
+)  # fmt: skip
 def test_help_has_examples(call, command):
     done = call("taxi", *command, "--help")
     assert done.returncode == 0
@@ -220,7 +225,9 @@ def test_the_code_location_loads_as_the_server_loads_it(call):
     assert done.returncode == 0, done.stderr
     listed = call("dg", "list", "defs", "--json")
     assert listed.returncode == 0, listed.stderr
-    assert {asset["asset_key"] for asset in json.loads(listed.stdout)["assets"]} == set(SELECT.split(","))
+    assert {asset["asset_key"] for asset in json.loads(listed.stdout)["assets"]} == {
+        *SELECT.split(","), *BIGQUERY.split(","),
+    }  # fmt: skip
 
 
 def test_loading_the_definitions_imports_nothing_heavy():

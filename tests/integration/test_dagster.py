@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from taxi_assets.assets.steps import RETRIES
+from taxi_assets.checks import TABLE_CHECKS
 from taxi_assets.definitions import defs
 from taxi_assets.errors import TaxiError, TransientError
 from taxi_assets.history import why
@@ -55,7 +56,7 @@ def test_a_partition_walks_through_the_graph(instance, files, color):
     assert merged["trips_per_day"].startswith("![trips per day](data:image/svg+xml;base64,PHN2Zy")
 
     evaluations = checks(result)
-    assert set(evaluations) == {check.name for check in defs.resolve_asset_graph().asset_check_keys}
+    assert set(evaluations) == {"header", "staged_rows_equal_file", *TABLE_CHECKS}
     for name, check in evaluations.items():
         assert check.passed == (name != "published_row_count"), name
     assert evaluations["published_row_count"].severity == dg.AssetCheckSeverity.WARN
@@ -216,6 +217,7 @@ def test_snapshot_of_the_code_location():
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
         "raw_trips", "postgres_staging_trips", "postgres_trips",
+        "gcs_trips", "bigquery_external_trips", "bigquery_staging_trips", "bigquery_trips",
     }  # fmt: skip
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == {
         "raw_trips:header",
@@ -224,22 +226,32 @@ def test_snapshot_of_the_code_location():
         "postgres_trips:published_row_count",
         "postgres_trips:pickups_in_month",
         "postgres_trips:shared_ids",
+        "gcs_trips:rows",
+        "bigquery_staging_trips:staged_rows_equal_file",
+        "bigquery_trips:merged_rows_equal_file",
+        "bigquery_trips:published_row_count",
+        "bigquery_trips:pickups_in_month",
+        "bigquery_trips:shared_ids",
+        "bigquery_trips:same_ids_as_postgres",
     }
-    assert {job.name for job in defs.resolve_all_job_defs()} == {"__ASSET_JOB", "postgres_trips_job"}
-    assert {node.group_name for node in graph.asset_nodes} == {"raw", "postgres"}
+    assert {job.name for job in defs.resolve_all_job_defs()} == {
+        "__ASSET_JOB", "postgres_trips_job", "bigquery_trips_job", "set_settings", "gcp_setup_job",
+    }  # fmt: skip
+    assert {node.group_name for node in graph.asset_nodes} == {"raw", "postgres", "bigquery"}
     partitions = {node.partitions_def for node in graph.asset_nodes}
     assert len(partitions) == 1
     keys = partitions.pop().get_partition_keys()
     assert {"green|2019-01", "yellow|2019-01", "yellow|2021-07"} <= set(keys)
 
 
-def test_every_column_is_described_in_the_catalog():
-    node = defs.resolve_asset_graph().get(dg.AssetKey("postgres_trips"))
+@pytest.mark.parametrize(("asset", "attribute"), [("postgres_trips", "postgres_name"), ("bigquery_trips", "name")])
+def test_every_column_is_described_in_the_catalog(asset, attribute):
+    node = defs.resolve_asset_graph().get(dg.AssetKey(asset))
     schema = node.metadata["dagster/column_schema"]
     described = {column.name: column.description for column in schema.columns}
     for color in COLORS.values():
         for column in color.table_columns:
-            assert described[column.postgres_name]
+            assert described[getattr(column, attribute)]
 
 
 def test_resources_are_replaced_in_one_place(instance):

@@ -105,14 +105,32 @@ def test_a_source_that_is_down_at_the_tick():
     assert [request.partition_key for request in answer.run_requests] == ["green|2024-01"]
 
 
-def test_nothing_runs_before_it_is_turned_on():
-    for name in ("green_schedule", "yellow_schedule"):
-        assert defs.resolve_schedule_def(name).default_status == dg.DefaultScheduleStatus.STOPPED
-    assert defs.resolve_sensor_def("new_trip_files_sensor").default_status == dg.DefaultSensorStatus.STOPPED
+AUTOMATION = {
+    "postgres_trips_job": ["green_schedule", "yellow_schedule", "new_trip_files_sensor"],
+    "bigquery_trips_job": ["green_bigquery_schedule", "yellow_bigquery_schedule", "new_trip_files_bigquery_sensor"],
+}
+
+
+def test_each_warehouse_has_its_own_schedules_and_sensor_and_all_are_off():
+    found = {}
+    for schedule in defs.get_repository_def().schedule_defs:
+        assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+        found.setdefault(schedule.job_name, []).append(schedule.name)
+    for sensor in defs.get_repository_def().sensor_defs:
+        assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+        found.setdefault(sensor.job_name, []).append(sensor.name)
+    assert found == AUTOMATION
+
+
+def test_schedules_of_both_warehouses_tick_together():
+    for color, hour in HOURS.items():
+        for name in (f"{color}_schedule", f"{color}_bigquery_schedule"):
+            assert defs.resolve_schedule_def(name).cron_schedule == f"0 {hour} 1 * *"
 
 
 def test_targets_are_jobs():
     graph = defs.resolve_asset_graph()
-    for job, asset in TARGETS.values():
-        assert dg.AssetKey(asset) in defs.resolve_job_def(job).asset_layer.executable_asset_keys
-        assert graph.get(dg.AssetKey(asset)).is_partitioned
+    for target in TARGETS.values():
+        job = defs.resolve_job_def(target.job.name)
+        assert dg.AssetKey(target.asset) in job.asset_layer.executable_asset_keys
+        assert graph.get(dg.AssetKey(target.asset)).is_partitioned
