@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo dev install install-dev test lint format bench screenshots lock clean
+.PHONY: help demo demo-gcp dev install install-dev test lint format bench screenshots lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: $(VENV)/.installed  ## Install, load six sample months into the embedded Postgres, and show them
 	@$(BIN)/taxi demo
+
+demo-gcp: $(VENV)/.installed-dev  ## The path into BigQuery without an account, on emulators
+	@$(BIN)/python -m tests.emulators.demo
 
 dev: $(VENV)/.installed  ## Serve the UI on http://127.0.0.1:3000
 	@$(BIN)/taxi dev
@@ -19,7 +22,7 @@ install: $(VENV)/.installed  ## Install the locked packages into .venv
 install-dev: $(VENV)/.installed-dev  ## The same with the tools of development
 
 test: $(VENV)/.installed-dev  ## Run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev  ## Check style, format and types
 	@$(BIN)/ruff check .
@@ -33,6 +36,7 @@ format: $(VENV)/.installed-dev  ## Put the code into the format that `make lint`
 bench: $(VENV)/.installed-dev  ## Measure the load against its limits and peers (BENCH=--full for real sizes)
 	@$(BIN)/python -m benchmarks.postgres $(BENCH)
 	@$(BIN)/python -m benchmarks.backfill
+	@$(BIN)/python -m benchmarks.bigquery $(BENCH)
 
 screenshots: $(VENV)/.installed-dev  ## Take the pictures of the UI for the README (needs chromium)
 	@$(BIN)/python -m docs.screenshots
@@ -45,7 +49,7 @@ lock: $(VENV)/.installed-dev  ## Resolve the dependencies anew, for all supporte
 		pyproject.toml --extra build --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## Delete the installation's state: databases, history, raw files
-	rm -rf "$$(readlink -f .taxi/postgres)" .taxi
+	rm -rf "$$(readlink -f .taxi/postgres)" "$$(readlink -f .taxi/demo-gcp/postgres)" .taxi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12" if sys.version_info < (3, 10) else 0)'
