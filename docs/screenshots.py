@@ -1,6 +1,7 @@
 """Take the pictures of the UI that the README shows: `make screenshots`, which needs Chromium.
 
-The sample months are loaded into an installation of its own, in a temporary folder, which is gone afterwards.
+The sample months are loaded into an installation of its own, in a temporary folder, which is gone afterwards; for
+Google Cloud stand the emulators of the tests.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from taxi_assets.trips import TripFile
 from tests.e2e.ui import NO_CHROMIUM, TAXI, browser, served, without_settings
+from tests.emulators.bigquery import FakeBigQuery
+from tests.emulators.demo import SETTINGS
+from tests.emulators.storage import StorageEmulator
 
 IMAGES = Path(__file__).resolve().parent / "images"
 MARGIN = 16  # pixels of the page around what is shown
 SCALE = 2  # for screens with small pixels
 MOST_BYTES = 150_000
+DEMO_MONTHS = ("--from", "2025-01", "--to", "2025-03")
 LATER_MONTHS = [f"2025-{month:02}" for month in range(4, 9)]  # after those of the demo
 UNPUBLISHED = TripFile.of("green", "2025-06")
 BACKFILL_MS = 300_000  # the daemon looks after a backfill each 30 seconds
@@ -36,14 +41,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="taxi-screenshots-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)  # as root, Postgres runs as another user
-        environment = without_settings() | {"TAXI_SOURCE": "sample", "TAXI_HOME": folder}
-        subprocess.run([TAXI, "demo"], env=environment, check=True)
-        with served(home, environment) as url, browser(chromium, device_scale_factor=SCALE) as page:
-            _take_graph(page, url)
-            _take_partition(page, url)
-            _load_all_but_one(home / "source", environment)
-            _take_partitions(page, url)
-            _take_backfill(page, url, _submitted_backfill(environment))
+        with StorageEmulator(home / "cloud") as storage, FakeBigQuery(storage.url) as fake:
+            environment = without_settings() | {
+                "TAXI_SOURCE": "sample", "TAXI_HOME": folder, **SETTINGS,
+                "STORAGE_EMULATOR_HOST": storage.url, "BIGQUERY_EMULATOR_HOST": fake.url,
+            }  # fmt: skip
+            subprocess.run([TAXI, "demo"], env=environment, check=True)
+            subprocess.run([TAXI, "gcp", "setup"], env=environment, check=True)
+            into_bigquery = ["backfill", *DEMO_MONTHS, "--target", "bigquery"]
+            subprocess.run([TAXI, *into_bigquery], env=environment, check=True)
+            _take(chromium, home, environment)
+
+
+def _take(chromium: str, home: Path, environment: dict[str, str]) -> None:
+    with served(home, environment) as url, browser(chromium, device_scale_factor=SCALE) as page:
+        _take_graph(page, url)
+        _take_partition(page, url, "postgres_trips", "partition.png")
+        _take_partition(page, url, "bigquery_trips", "bigquery-partition.png")
+        _load_all_but_one(home / "source", environment)
+        _take_partitions(page, url)
+        _take_backfill(page, url, _submitted_backfill(environment))
 
 
 def _load_all_but_one(source: Path, environment: dict[str, str]) -> None:
@@ -66,27 +83,31 @@ def _submitted_backfill(environment: dict[str, str]) -> str:
 
 
 def _take_graph(page: Page, url: str) -> None:
-    """The way of the trips into Postgres, without what is around the graph."""
-    chosen = quote('+key:"postgres_trips"')
-    expanded = quote("global@global:raw,global@global:postgres")
-    page.set_viewport_size({"width": 2000, "height": 800})  # so wide that the graph needs no shrinking
+    """The ways of the trips into both warehouses, without what is around the graph."""
+    chosen = quote('+key:"postgres_trips" or +key:"bigquery_trips"')
+    expanded = quote("global@global:raw,global@global:postgres,global@global:bigquery")
+    page.set_viewport_size({"width": 2600, "height": 1000})  # so wide that the graph needs no shrinking
     page.goto(f"{url}/asset-groups~{chosen}?expanded={expanded}")
     graph = page.locator("svg foreignObject")
-    for words in ("raw_trips", "postgres_staging_trips", "postgres_trips", "1 / 1 Passed", "4 / 4 Passed"):
+    for words in ("raw_trips", "postgres_trips", "gcs_trips", "bigquery_trips", "1 / 1 Passed", "5 / 5 Passed"):
         expect(graph.get_by_text(words, exact=True).first).to_be_visible()
     graph.get_by_text("postgres_trips", exact=True).hover(trial=True)  # waits until nothing moves any more
     page.mouse.move(0, 0)  # what the mouse is over is drawn larger
     _save(page, "asset-graph.png", _around(graph))
 
 
-def _take_partition(page: Page, url: str) -> None:
+def _take_partition(page: Page, url: str, asset: str, name: str) -> None:
     """What Dagster knows of one month, down to how long it took."""
     page.set_viewport_size({"width": 1200, "height": 1000})
     loaded = "FAILED,MATERIALIZED,MATERIALIZING"
-    page.goto(f"{url}/assets/postgres_trips?view=partitions&partition={quote('green|2025-01')}&status={loaded}")
-    page.get_by_role("button", name="Hide navigation").click()
+    page.goto(f"{url}/assets/{asset}?view=partitions&partition={quote('green|2025-01')}&status={loaded}")
     last = page.get_by_role("row").filter(has=page.get_by_role("cell", name="seconds", exact=True))
-    _save(page, "partition.png", {"x": 0, "y": 0, "width": 1200, "height": _bottom(last) + 1})
+    expect(last).to_be_visible()
+    hide = page.get_by_role("button", name="Hide navigation")
+    if hide.is_visible():  # once hidden, it stays so from page to page
+        hide.click()
+        expect(hide).not_to_be_visible()
+    _save(page, name, {"x": 0, "y": 0, "width": 1200, "height": _bottom(last) + 1})
 
 
 def _take_partitions(page: Page, url: str) -> None:
