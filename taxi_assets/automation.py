@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from taxi_assets.errors import NotPublishedError, TaxiError, TransientError
 from taxi_assets.history import latest
@@ -177,12 +176,12 @@ class _News:
     def is_new(self, key: str, edition: str) -> bool:
         status = self.statuses.get(key)
         raw, loaded = self.raw.get(key, {}), self.loaded.get(key, {})
-        if status == AssetPartitionStatus.MATERIALIZED and self._in_table(key, loaded):
+        if status == dg.AssetPartitionStatus.MATERIALIZED and self._in_table(key, loaded):
             fetched = raw.get("edition")
             # The raw file may have been fetched anew for another warehouse.
             stale = "sha256" in loaded and raw.get("sha256") != loaded["sha256"]
             return bool(edition and fetched) and (edition != fetched or stale)
-        return status != AssetPartitionStatus.IN_PROGRESS
+        return status != dg.AssetPartitionStatus.IN_PROGRESS
 
     def _in_table(self, key: str, loaded: Mapping[str, Any]) -> bool:
         if not self.tables:

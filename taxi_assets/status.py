@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import dagster as dg
 from dagster import DagsterRunStatus
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from taxi_assets.automation import TARGETS, Target
 from taxi_assets.history import end_dead_runs, latest, why
@@ -81,14 +80,14 @@ def statuses(
         last = trips.get(key, {})
         rows = last.get("dagster/partition_row_count")
         in_table = merged[trip_file.color.name]
-        loaded = history.get(key) == AssetPartitionStatus.MATERIALIZED
+        loaded = history.get(key) == dg.AssetPartitionStatus.MATERIALIZED
         if in_table is not None:  # else it is a table of somebody else's, and there is the history alone
             loaded = trip_file.month in in_table or (loaded and rows == 0)
         stale = loaded and "sha256" in last and key in raw and raw[key]["sha256"] != last["sha256"]
         state: State = "stale" if stale else "loaded" if loaded else "missing"
-        if history.get(key) == AssetPartitionStatus.IN_PROGRESS:
+        if history.get(key) == dg.AssetPartitionStatus.IN_PROGRESS:
             state = "running"
-        elif history.get(key) == AssetPartitionStatus.FAILED:
+        elif history.get(key) == dg.AssetPartitionStatus.FAILED:
             state = "failed"
         return PartitionStatus(
             trip_file, state, fetched=source.raw_path(trip_file).exists(), staged=trip_file.staging_table in staged,

@@ -49,7 +49,6 @@ def text(account):
 def file(tmp_path, monkeypatch):
     """The file of secrets."""
     path = tmp_path / ".env_encoded"
-    path.touch()
     monkeypatch.setenv("TAXI_SECRETS", str(path))
     return path
 
@@ -83,6 +82,7 @@ def refused(call, *arguments, hidden=""):
 
 
 def test_places_in_their_order(file, monkeypatch):
+    file.touch()
     assert secret("MINE") is None
     file.write_text(f"SECRET_MINE={b64('of the file')}\n")
     assert secret("MINE") == "of the file"
