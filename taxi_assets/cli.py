@@ -23,6 +23,7 @@ from dotenv import load_dotenv
 
 from taxi_assets.cli_gcp import gcp, google_cloud
 from taxi_assets.cli_settings import secrets, settings
+from taxi_assets.cli_stack import init, preflight
 from taxi_assets.errors import TaxiError
 from taxi_assets.resources.embedded import EmbeddedPostgresError
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
@@ -66,12 +67,15 @@ def taxi() -> None:
     taxi psql               a prompt on the trips
     taxi settings           what is set, and where that comes from
     taxi gcp                set up Google Cloud for the trips
+    taxi init               passwords for `docker compose up`
     """
 
 
 taxi.add_command(gcp)
 taxi.add_command(settings)
 taxi.add_command(secrets)
+taxi.add_command(init)
+taxi.add_command(preflight)
 
 
 @taxi.command()
