@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-gcp dev install install-dev test lint format bench screenshots lock clean
+.PHONY: help demo demo-gcp dev install install-dev test test-stack lint format bench screenshots lock clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,9 @@ install-dev: $(VENV)/.installed-dev  ## The same with the tools of development
 
 test: $(VENV)/.installed-dev  ## Run the tests
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+test-stack: $(VENV)/.installed-dev  ## Run the compose stack for real, and kill its containers (needs a Docker engine)
+	@$(BIN)/python -m tests.stack
 
 lint: $(VENV)/.installed-dev  ## Check style, format and types
 	@$(BIN)/ruff check .

@@ -7,24 +7,32 @@ configure. They only find out where things are and who is alive; the storage its
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
+from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy import create_engine
 
+from taxi_assets.errors import TaxiError
 from taxi_assets.history import LOST, held, is_alive, run_lock
 from taxi_assets.resources.embedded import embedded_postgres
 from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
 
+if TYPE_CHECKING:
+    from dagster._core.storage.compute_log_manager import ComputeLogManager
+
 RUN_ENDS = (
     dg.DagsterEventType.PIPELINE_SUCCESS, dg.DagsterEventType.PIPELINE_FAILURE, dg.DagsterEventType.PIPELINE_CANCELED,
 )  # fmt: skip
+
+
+STOPPING = "telling it to shut down"  # in what a code server answers that was told to stop
 
 
 def dagster_instance() -> dg.DagsterInstance:
@@ -72,15 +80,16 @@ class TaxiStorage(DagsterPostgresStorage):
 
 
 class TaxiComputeLogs(LocalComputeLogManager):
-    """What the steps print, below `TAXI_HOME`."""
+    """What the steps print: in the bucket `TAXI_LOGS_BUCKET` where that is set, else below `TAXI_HOME`."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiComputeLogs:
-        return cls(base_dir=str(taxi_home() / "dagster" / "logs"), inst_data=inst_data)
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> Any:
+        folder, bucket = str(taxi_home() / "dagster" / "logs"), setting("TAXI_LOGS_BUCKET")
+        return _logs_in_bucket(bucket, folder, inst_data) if bucket else cls(base_dir=folder, inst_data=inst_data)
 
 
 class TaxiArtifacts(LocalArtifactStorage):
@@ -98,8 +107,18 @@ class TaxiArtifacts(LocalArtifactStorage):
 class TaxiRunLauncher(DefaultRunLauncher):
     """Dagster's own launcher, which also knows a run whose process was killed or whose machine was restarted.
 
-    Without that such a run would count as running, and take a place in the queue, for ever.
+    Without that such a run would count as running, and take a place in the queue, for ever. And while the code location
+    is replaced, runs stay in the queue instead of failing.
     """
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        try:
+            super().launch_run(context)
+        except DagsterLaunchFailedError as error:
+            if STOPPING not in str(error):
+                raise
+            # It brings the runs at work to their end and takes no others; the next one does, as from one out of reach.
+            raise DagsterUserCodeUnreachableError(str(error)) from error
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -117,6 +136,23 @@ class TaxiRunLauncher(DefaultRunLauncher):
         if not isinstance(self._instance.event_log_storage, TaxiEventLog) or is_alive(self._instance, run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, LOST)
+
+
+def _logs_in_bucket(bucket: str, folder: str, inst_data: Any) -> ComputeLogManager[Any]:
+    from dagster._check import CheckError
+    from dagster_gcp.gcs import GCSComputeLogManager
+
+    from taxi_assets.resources.gcp import told
+
+    try:
+        with told():
+            return GCSComputeLogManager(
+                bucket=bucket, local_dir=folder, prefix="dagster-logs", upload_interval=60, inst_data=inst_data
+            )
+    except CheckError:
+        raise TaxiError(
+            f"The bucket {bucket}, which TAXI_LOGS_BUCKET names, is not there: make it, or leave that unset."
+        ) from None
 
 
 def _storage_url() -> str:

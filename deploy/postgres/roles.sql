@@ -9,7 +9,7 @@ ALTER ROLE taxi_loader PASSWORD :'loader_password';
 ALTER ROLE taxi_reader PASSWORD :'reader_password' CONNECTION LIMIT 20;
 
 SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()) \gexec
-SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO taxi_loader', current_database()) \gexec
+SELECT format('GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %I TO taxi_loader', current_database()) \gexec
 SELECT format('GRANT CONNECT ON DATABASE %I TO taxi_reader', current_database()) \gexec
 GRANT USAGE, CREATE ON SCHEMA public TO taxi_loader;
 GRANT USAGE ON SCHEMA public TO taxi_reader;

@@ -511,7 +511,7 @@ def _told() -> Iterator[None]:
         if isinstance(error, errors.InsufficientPrivilege):
             raise TaxiError(
                 f"Postgres does not allow it ({said}): grant the user of TAXI_POSTGRES_URL the right to create schemas "
-                f"in the database and tables in schema public."
+                f"and temporary tables in the database, and tables in schema public."
             ) from None
         transient = (
             errors.SerializationFailure, errors.DeadlockDetected, errors.AdminShutdown, errors.CrashShutdown,
