@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from taxi_assets.alerts import failed_run_alert
 from taxi_assets.assets.bigquery import (
     bigquery_external_trips,
     bigquery_staging_trips,
@@ -43,7 +44,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> dg.Def
         asset_checks=all_checks,
         jobs=[*(target.job for target in TARGETS.values()), set_settings, gcp_setup_job],
         schedules=schedules,
-        sensors=sensors,
+        sensors=[*sensors, failed_run_alert],
         resources=resources | dict(resource_overrides or {}),
         # The chain is linear: processes of their own would cost each step the start of Python (3-4 s in process,
         # 9-17 s otherwise), and parallelism comes from the run queue.

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, now_and_then, preview, step
+from taxi_assets.assets.steps import FRESHNESS, column_schema, now_and_then, preview, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.errors import BadTripFileError
 from taxi_assets.partitions import color_and_month
@@ -101,7 +101,7 @@ def bigquery_staging_trips(
 
 @dg.asset(
     partitions_def=color_and_month, group_name="bigquery", kinds={"bigquery"}, deps=[bigquery_staging_trips],
-    pool=POOL,
+    pool=POOL, freshness_policy=FRESHNESS,
     # Of all colors: each materialization shows those of its own.
     metadata=column_schema(
         dict.fromkeys(column for color in COLORS.values() for column in color.table_columns), "bigquery"

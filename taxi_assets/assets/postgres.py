@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from taxi_assets.assets.raw import raw_trips
-from taxi_assets.assets.steps import column_schema, now_and_then, preview, staged_for_this_run, step
+from taxi_assets.assets.steps import FRESHNESS, column_schema, now_and_then, preview, staged_for_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
 from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
@@ -51,7 +51,7 @@ def postgres_staging_trips(
 
 @dg.asset(
     partitions_def=color_and_month, group_name="postgres", kinds={"postgres"}, deps=[postgres_staging_trips],
-    pool=POOL,
+    pool=POOL, freshness_policy=FRESHNESS,
     # Of all colors: each materialization shows those of its own.
     metadata=column_schema(dict.fromkeys(column for color in COLORS.values() for column in color.table_columns)),
 )  # fmt: skip

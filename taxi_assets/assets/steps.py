@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Literal
 
 import dagster as dg
@@ -20,6 +21,9 @@ from taxi_assets.trips import Column, TripFile
 # runs that failed together from coming back together. Not given to the assets as their policy: Dagster would follow it
 # for every error, and for a run that somebody cancels.
 RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+
+# The TLC publishes a month at a time, some two months late: a table that nothing came into for longer is worth a look.
+FRESHNESS = dg.FreshnessPolicy.time_window(warn_window=timedelta(days=35), fail_window=timedelta(days=65))
 
 
 @contextmanager

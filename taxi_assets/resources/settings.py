@@ -39,16 +39,17 @@ FORMS: Mapping[Type, str] = {
     "duration": r"-?P(?=.)(\d+W)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?",
 }
 NAME = r"[A-Za-z][A-Za-z0-9_.-]{0,127}"
-SECRETS = r"(?i)GCP_CREDS|SECRET_.*|.*(PASSWORD|TOKEN|KEY|CREDENTIAL).*"
+SECRETS = r"(?i)GCP_CREDS|SECRET_.*|.*(PASSWORD|TOKEN|KEY|CREDENTIAL|WEBHOOK|SMTP_URL).*"
 OF_THE_ENVIRONMENT = {
     "TAXI_POSTGRES_URL", "DAGSTER_POSTGRES_URL", "TAXI_HOME", "TAXI_SOURCE", "TAXI_TIMEZONE", "TAXI_SECRETS",
-    "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST",
+    "STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST", "TAXI_LOGS_BUCKET", "TAXI_URL",
 }  # fmt: skip
 MENDS = {
     "given": "write it like {example}",
     "environment": "change it in the environment, .env or .env_encoded to one like {example}",
     "stored": "taxi settings set {name} {example}",
 }
+NOBODY = "nobody"  # in the place of a mail address
 LONGEST_SHOWN = 80  # characters of a wrong value; what is longer may be a file with a key in it
 
 # https://docs.cloud.google.com/bigquery/docs/locations
@@ -291,6 +292,13 @@ def _dataset(text: str) -> str:
     return text
 
 
+def _mail(text: str) -> str:
+    _refuse([
+        (text == NOBODY or re.fullmatch(r"[^@\s,;<>]+@[^@\s,;<>]+", text), "is no mail address, one and without a name")
+    ])  # fmt: skip
+    return text
+
+
 def _bytes_billed(number: int | float) -> int:
     _refuse([
         (isinstance(number, int), "is no whole number"),
@@ -328,6 +336,10 @@ SETTINGS: Mapping[str, Setting] = {
         Setting(
             "GCP_UPLOAD_GZIP", "boolean", True,
             "true: the gzip file goes into the bucket as it is published; false: the plain CSV.", "true", bool,
+        ),
+        Setting(
+            "ALERT_MAIL_TO", "string", NOBODY, "Who gets a mail when a run fails for good: an address, or nobody.",
+            "you@example.org", _mail,
         ),
     )
 }  # fmt: skip

@@ -25,6 +25,7 @@ from tests.servers import connect, one, rows
 TAXI = str(Path(sys.executable).with_name("taxi"))
 DEFAULTS = {
     "GCP_MAXIMUM_BYTES_BILLED": 20_000_000_000, "GCP_STAGING_EXPIRATION": timedelta(days=3), "GCP_UPLOAD_GZIP": True,
+    "ALERT_MAIL_TO": "nobody",
 }  # fmt: skip
 
 

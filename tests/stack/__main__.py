@@ -94,7 +94,7 @@ class Stack:
         container = self.compose("ps", "--quiet", service).stdout.strip()
         found = _docker("inspect", "--format", "{{.State.Pid}} {{.RestartCount}}", container)
         pid, restarts = found.split()
-        _docker("run", "--rm", "--privileged", "--pid", "host", "--user", "0", IMAGE, "kill", "-9", pid)
+        _docker("run", "--rm", "--pid", "host", "--user", "0", IMAGE, "python", "-c", f"import os; os.kill({pid}, 9)")
         _wait(
             f"{service} comes back", 60,
             lambda: _docker("inspect", "--format", "{{.RestartCount}}", container) != restarts,
@@ -104,7 +104,7 @@ class Stack:
 def main() -> None:
     if not _engine():
         raise SystemExit(
-            "No Docker engine answers: install one (on Debian: apt-get install docker.io) and start it, or name another "
+            "No Docker engine answers: install one (Debian: apt-get install docker.io) and start it, or name another "
             "one in DOCKER_HOST."
         )
     with tempfile.TemporaryDirectory(prefix="taxi-stack-", dir="/tmp") as name:
@@ -123,7 +123,9 @@ def main() -> None:
             _back_up(stack)
             _look_for_secrets(stack)
         except BaseException:
-            console.print(stack.compose("logs", "--tail", "40", "--no-color", check=False).stdout[-12000:])
+            logs = Path(tempfile.gettempdir()) / f"{NAME}.log"
+            logs.write_text(stack.compose("logs", "--no-color", "--timestamps", check=False).stdout)
+            console.print(f"The logs of all services are in {logs}.", style="red")
             raise
         finally:
             if "--keep" not in sys.argv:
@@ -156,7 +158,7 @@ def _refuse_weak_passwords(stack: Stack, folder: Path) -> None:
         assert said.strip().splitlines() == [
             "taxi: TAXI_LOADER_PASSWORD is shorter than 16 characters: empty it in .env, and `taxi init` makes another."
         ], said
-        assert stack.compose("ps", "--services", "--status", "running", env=weak).stdout == ""
+        assert stack.compose("ps", "--services", "--status", "running", env=weak).stdout.strip() == ""
         stack.compose("down", "--volumes", env=weak)
 
 

@@ -52,6 +52,7 @@ def test_defaults():
         "GCP_MAXIMUM_BYTES_BILLED": 20_000_000_000,
         "GCP_STAGING_EXPIRATION": timedelta(days=3),
         "GCP_UPLOAD_GZIP": True,
+        "ALERT_MAIL_TO": "nobody",
     }
 
 
