@@ -24,6 +24,7 @@ from taxi_assets.resources.settings import NOBODY, setting
 from taxi_assets.resources.settings_store import SettingsStore
 
 WILL_RETRY = "dagster/will_retry"  # on a run that Dagster starts again: only the last attempt is told
+HERE = ("localhost", "127.0.0.1", "::1")
 ATTEMPTS, PAUSE_SECONDS, LONGEST_SECONDS = 3, 2.0, 20.0
 
 
@@ -38,7 +39,10 @@ def failed_run_alert(context: dg.RunFailureSensorContext, settings_store: Settin
     run = context.dagster_run
     if run.tags.get(WILL_RETRY) == "true":
         return dg.SkipReason(f"Run {run.run_id} is started again.")
-    ways = _ways(settings_store)
+    try:
+        ways = _ways(settings_store)
+    except TaxiError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
     if not ways:
         return dg.SkipReason("Nobody is to be told: neither ALERT_MAIL_TO nor ALERT_WEBHOOK_URL is set.")
     alert = _alert(context.instance, run)
@@ -139,7 +143,7 @@ def _connected(scheme: str, host: str, port: int | None) -> smtplib.SMTP:
     smtp.ehlo()
     if smtp.has_extn("starttls"):
         smtp.starttls(context=context)
-    elif host not in ("localhost", "127.0.0.1", "::1"):
+    elif host not in HERE:
         smtp.close()
         raise TaxiError("The mail server of ALERT_SMTP_URL offers no TLS: name one that does, as smtps://.")
     return smtp
