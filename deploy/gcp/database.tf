@@ -47,8 +47,9 @@ resource "google_sql_database_instance" "taxi" {
 resource "google_sql_database" "database" {
   for_each = toset(["ny_taxi", "dagster"])
 
-  name     = each.key
-  instance = google_sql_database_instance.taxi.name
+  name            = each.key
+  instance        = google_sql_database_instance.taxi.name
+  deletion_policy = "ABANDON" # it goes with the server, and has an owner by then that may not be asked
 }
 
 # Makes the roles, and does nothing else.
@@ -57,4 +58,5 @@ resource "google_sql_user" "admin" {
   instance            = google_sql_database_instance.taxi.name
   password_wo         = ephemeral.google_secret_manager_secret_version.admin.secret_data
   password_wo_version = var.password_version
+  deletion_policy     = "ABANDON" # Postgres drops no role that others hang on; it goes with the server
 }

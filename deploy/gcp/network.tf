@@ -64,4 +64,5 @@ resource "google_service_networking_connection" "services" {
   network                 = google_compute_network.taxi.id
   service                 = "servicenetworking.googleapis.com"
   reserved_peering_ranges = [google_compute_global_address.services.name]
+  deletion_policy         = "ABANDON" # Google holds on to it for days after the last server is gone
 }
