@@ -5,6 +5,7 @@ The work itself is in stack.py.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -42,7 +43,8 @@ def init(output: Path | None, new_login: bool) -> None:
 
 
 @click.command()
-def preflight() -> None:
+@click.option("--managed", is_flag=True, help="The databases are elsewhere: look at the login and the disk alone.")
+def preflight(managed: bool) -> None:
     """Look at passwords and disk before the stack starts, and refuse what would be regretted later.
 
     Docker compose runs it first; the passwords are in its environment.
@@ -51,11 +53,9 @@ def preflight() -> None:
     Example:
       docker compose run --rm preflight
     """
-    import os
-
     from taxi_assets.stack import problems
 
-    found = list(problems(os.environ, taxi_home()))
+    found = list(problems(os.environ, taxi_home(), managed))
     for problem in found:
         click.echo(f"taxi: {problem}", err=True)
     if found:

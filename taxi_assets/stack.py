@@ -65,15 +65,22 @@ def make_env(file: Path, new_login: bool = False) -> tuple[list[str], str | None
     return made, login
 
 
-def problems(environment: Mapping[str, str], home: Path) -> Iterator[str]:
+def problems(environment: Mapping[str, str], home: Path, managed: bool = False) -> Iterator[str]:
     """What is wrong with the passwords of a stack, and with the folder of its state, in a sentence each.
 
     No password is shown.
+
+    Args:
+        environment: that holds the passwords.
+        home: the folder of its state.
+        managed: whether the databases are elsewhere, so that no password for them is made here.
     """
     seen: dict[str, str] = {}
-    for name in PASSWORDS:
+    for name in () if managed else PASSWORDS:
         value = environment.get(name, "")
-        if problem := _weakness(value):
+        if not value:
+            yield f"{name} is not set: `taxi init` makes it, and all that is missing in .env."
+        elif problem := _weakness(value):
             yield f"{name} {problem}: empty it in .env, and `taxi init` makes another."
         elif value in seen:
             yield f"{name} is the same as {seen[value]}: empty one of them in .env, and `taxi init` makes another."
@@ -122,8 +129,6 @@ def _hash(password: str) -> str:
 
 
 def _weakness(password: str) -> str | None:
-    if not password:
-        return "is not set"
     if not re.fullmatch(IN_URLS, password):
         return "has characters that a database's URL cannot hold, other than letters, digits and . _ ~ -"
     if len(password) < SHORTEST:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taxi_assets.stack import make_env
+from taxi_assets.stack import LOGIN_HASH, PASSWORDS, make_env
 from tests.conftest import PROJECT
 
 COMPOSE = Path(sys.executable).with_name("docker-compose")
@@ -111,19 +111,11 @@ def test_runs_are_waited_for(services):
     assert services["code"]["stop_grace_period"] == "1h0m0s"
 
 
-@pytest.mark.parametrize("name", ["TAXI_LOADER_PASSWORD", "DAGSTER_PASSWORD", "TAXI_LOGIN_HASH"])
-@pytest.mark.parametrize("line", ["", "{name}=\n"])
-def test_missing_passwords(name, line, env, tmp_path):
-    broken = tmp_path / ".env"
-    broken.write_text(re.sub(rf"(?m)^{name}=.*\n", line.format(name=name), env.read_text()))
-    done = compose(broken, "config", "--quiet")
-    assert done.returncode
-    assert f"required variable {name} is missing a value: run `taxi init`, which makes it" in done.stderr
-
-
-def test_no_env_at_all(tmp_path):
+def test_missing_passwords_reach_the_preflight(tmp_path):
+    """It says in a sentence what is missing, and everything else waits for it."""
     (tmp_path / ".env").touch()
-    assert "run `taxi init`, which makes it" in compose(tmp_path / ".env", "config", "--quiet").stderr
+    services = config(tmp_path / ".env")["services"]
+    assert services["preflight"]["environment"] == dict.fromkeys((*PASSWORDS, LOGIN_HASH), "")
 
 
 def test_a_wrong_key_is_refused(env, tmp_path):
@@ -150,6 +142,7 @@ def test_managed_databases(env, tmp_path):
     named.write_text(env.read_text() + URLS)
     services = config(named, files=files)["services"]
     assert services.keys() == OURS | {"proxy"}
+    assert services["preflight"]["command"] == ["taxi", "preflight", "--managed"]
     assert services["code"]["environment"]["TAXI_POSTGRES_URL"] == "postgresql://one"
     for name in ("migrate", "code", "webserver", "daemon"):
         assert services[name]["environment"]["DAGSTER_POSTGRES_URL"] == "postgresql://two"

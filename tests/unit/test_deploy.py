@@ -20,7 +20,6 @@ TERRAFORM = sorted(GCP.glob("*.tf"))
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yaml"))
 EVERYBODY = {"0.0.0.0/0", "::/0"}
 # Files of the same release that other commits bring.
-ELSEWHERE = {"deploy/postgres/roles.sql", "deploy/compose.managed.yaml", "deploy/compose.tls.yaml"}
 IAP = ["35.235.240.0/20"]  # https://docs.cloud.google.com/iap/docs/using-tcp-forwarding
 
 
@@ -160,7 +159,7 @@ def test_the_machine_finds_what_its_scripts_ask_for():
     passwords = set(re.findall(r"\bpassword (\w+)(?:\)| \|)", scripts[1]))
     assert json.dumps(sorted(passwords)) == json.dumps(sorted(re.findall(r"\w+", _locals()["passwords"])[1:]))
     for named in re.findall(r"(?:deploy|docs)/[\w./-]+", "\n".join(scripts)):
-        assert (PROJECT / named).exists() or named in ELSEWHERE, named
+        assert (PROJECT / named).exists(), named
 
 
 @pytest.mark.parametrize("script", ["startup.sh", "taxi-deploy"])

@@ -94,7 +94,6 @@ def test_a_file_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("", "is not set"),
         ("x7Kq2mZ", "is shorter than 16 characters"),
         ("aaaaaaaaaaaaaaaaaaaa", "is easy to guess"),
         ("MyPassword-2020-2021", "is easy to guess"),
@@ -107,7 +106,18 @@ def test_weak_passwords(value, said, tmp_path):
     [problem] = problems({**STRONG, LOGIN_HASH: HASH, "DAGSTER_PASSWORD": value}, tmp_path)
     assert problem.startswith(f"DAGSTER_PASSWORD {said}")
     assert problem.endswith(": empty it in .env, and `taxi init` makes another.")
-    assert not value or value not in problem
+    assert value not in problem
+
+
+def test_missing_passwords(tmp_path):
+    [problem] = problems({**STRONG, LOGIN_HASH: HASH, "DAGSTER_PASSWORD": ""}, tmp_path)
+    assert problem == "DAGSTER_PASSWORD is not set: `taxi init` makes it, and all that is missing in .env."
+
+
+def test_passwords_of_managed_databases_are_made_elsewhere(tmp_path):
+    assert list(problems({LOGIN_HASH: HASH}, tmp_path, managed=True)) == []
+    [problem] = problems({}, tmp_path, managed=True)
+    assert problem.startswith("TAXI_LOGIN_HASH is not set: ")
 
 
 def test_strong_passwords(tmp_path):

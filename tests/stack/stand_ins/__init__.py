@@ -41,7 +41,7 @@ def build_base(image: str) -> None:
     with tempfile.TemporaryDirectory(prefix="taxi-debian-") as folder:
         root = Path(folder) / "root"
         subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, root, "http://deb.debian.org/debian"],
+            ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", DEBIAN, root],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         (root / "usr/bin/python").symlink_to("python3")
