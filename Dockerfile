@@ -3,9 +3,9 @@
 FROM python:3.13.9-slim-trixie AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
-COPY requirements.lock /tmp/
+COPY requirements-image.lock /tmp/
 # Wheels alone: nothing is compiled, so no compiler is needed, here or in the image.
-RUN /opt/venv/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/requirements.lock
+RUN /opt/venv/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/requirements-image.lock
 
 FROM python:3.13.9-slim-trixie
 RUN useradd --uid 10001 --home-dir /tmp --shell /usr/sbin/nologin taxi \
@@ -20,7 +20,7 @@ RUN /opt/venv/bin/pip install --quiet --no-deps --no-build-isolation --no-cache-
     && /opt/venv/bin/python -m compileall -q taxi_assets
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     DAGSTER_HOME=/opt/taxi TAXI_HOME=/var/lib/taxi
-USER taxi
+USER 10001
 VOLUME /var/lib/taxi
 EXPOSE 4000
 # Of the code location, which is what runs by default; compose has one for each service.

@@ -49,6 +49,8 @@ lock: $(VENV)/.installed-dev  ## Resolve the dependencies anew, for all supporte
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
 		pyproject.toml --extra build -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+		pyproject.toml --extra build --extra kubernetes -c requirements.lock -o requirements-image.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
 		pyproject.toml --extra build --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## Delete the installation's state: databases, history, raw files

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Of runs whose process holds a claim on the partition from before they start until after they end.
 CLAIM_TAG = "taxi/claim"
+POD_TAG = "dagster/image"  # of runs that Dagster's launcher for Kubernetes started
 
 # A run whose connection broke loses its lock and lives; until it is found dead it must not have written an event for
 # this long. Steps write one each 10 seconds, and wait for at most 40 before they try again.
@@ -88,6 +89,8 @@ def end_dead_runs(instance: dg.DagsterInstance, tags: dict[str, str] | None = No
     """
     started = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=started, tags=tags)):
+        if POD_TAG in run.tags:
+            continue  # it holds no lock here, and whoever launched it looks after it
         waits_for_daemon = run.status == DagsterRunStatus.NOT_STARTED and CLAIM_TAG not in run.tags
         mine = tags is not None and CLAIM_TAG in tags
         if not waits_for_daemon and (mine or not is_alive(instance, run)):
