@@ -48,11 +48,24 @@ OWN_TAGS = ("taxi", "file", "backfill")  # of runs
 
 def main() -> None:
     """Run `taxi`: exit 0 done, 1 the work failed, 2 wrong usage."""
-    load_dotenv(PROJECT / ".env")
     try:
+        _read_env(PROJECT / ".env")
         taxi()
     except (TaxiError, EmbeddedPostgresError) as error:
         raise SystemExit(f"taxi: {error}") from None
+
+
+def _read_env(file: Path) -> None:
+    """Set what .env says where the environment does not; a line of it that is none is an error, not left out."""
+    from dotenv.parser import parse_stream
+
+    if file.exists():
+        with file.open(encoding="utf-8-sig") as stream:
+            for row in parse_stream(stream):
+                if row.error:
+                    line = row.original.line + row.original.string.rstrip().count("\n")
+                    raise TaxiError(f"{file}, line {line}, is not written as NAME=value on one line: correct it.")
+        load_dotenv(file, encoding="utf-8-sig")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -29,6 +29,9 @@ def _store() -> SettingsStore:
     return SettingsStore(postgres=Postgres())
 
 
+LONGEST_SHOWN = 200  # characters of a value in the list; `taxi settings get` has all of it
+
+
 @click.group()
 def settings() -> None:
     """The settings that are kept in the database: this project's, and values of your own.
@@ -106,7 +109,8 @@ def list_(as_json: bool) -> None:
     for name in names:
         value = found.get(name)
         if value:
-            table.add_row(name, value.type, Text(value.text), _origin(value))
+            shown = value.text if len(value.text) <= LONGEST_SHOWN else f"{value.text[:LONGEST_SHOWN]}…"
+            table.add_row(name, value.type, Text(shown), _origin(value))
         else:
             table.add_row(name, SETTINGS[name].type, "", Text("not set", style="yellow"))
     console.print(table)
@@ -183,6 +187,7 @@ def _read(file: Path) -> Mapping[str, Any]:
             if broken:  # its text begins with the empty lines before it
                 line = broken[0].line + broken[0].string.rstrip().count("\n")
             values = None if broken else {row.key: row.value for row in rows if row.key}
+        json.dumps(values, default=str)  # what is written in YAML may contain itself
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else getattr(error, "lineno", None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Of runs whose process holds a claim on the partition from before they start until after they end.
 CLAIM_TAG = "taxi/claim"
+CHECK_FAILED = "DagsterAssetCheckFailedError"  # what Dagster calls it when a check stops a run
 POD_TAG = "dagster/image"  # of runs that Dagster's launcher for Kubernetes started
 
 # A run whose connection broke loses its lock and lives; until it is found dead it must not have written an event for
@@ -110,8 +111,21 @@ def why(instance: dg.DagsterInstance, run_id: str) -> str:
                 return INTERRUPTED
             if data.user_failure_data:
                 return str(data.user_failure_data.description)
+            if data.error and data.error.cls_name == CHECK_FAILED and (said := _failed_checks(instance, run_id)):
+                return said
             return str(((data.error and data.error.cause) or data.error or event).message).strip()
     return "it left no reason; its log is in the UI"
+
+
+def _failed_checks(instance: dg.DagsterInstance, run_id: str) -> str:
+    """What the checks say that stopped a run."""
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION).records
+    found = [record.event_log_entry.asset_check_evaluation for record in records]
+    return " ".join(
+        check.description
+        for check in found
+        if check and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR and check.description
+    )
 
 
 def latest(instance: dg.DagsterInstance, asset: str) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from taxi_assets.errors import TaxiError
 from taxi_assets.resources import gcp_setup
 from taxi_assets.resources.bigquery import BigQuery
 from taxi_assets.resources.cloud_storage import CloudStorage
+from taxi_assets.resources.settings import SettingError, is_secret
 from taxi_assets.resources.settings_store import SettingsStore
 
 
@@ -25,8 +26,12 @@ class SettingsToSet(dg.Config):
 @dg.op(description="Stores all of the settings, or none where one is wrong.")
 def store_settings(context: dg.OpExecutionContext, config: SettingsToSet, settings_store: SettingsStore) -> None:
     """Store all of the settings, and log those that were changed."""
-    with _told():
+    try:
         changed = settings_store.set_many(config.settings)
+    except SettingError as error:
+        kept = any(is_secret(name) for name in config.settings)
+        mend = " Delete this run, too: Dagster keeps what it was given." if kept else ""
+        raise dg.Failure(f"{error}{mend}", allow_retries=False) from None
     for value in changed:
         context.log.info(f"{value.name} ({value.type}) is {value.text}")
     if not changed:

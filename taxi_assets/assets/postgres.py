@@ -9,7 +9,7 @@ from taxi_assets.assets.raw import raw_trips
 from taxi_assets.assets.steps import FRESHNESS, column_schema, now_and_then, preview, staged_for_this_run, step
 from taxi_assets.charts import trips_per_day_chart
 from taxi_assets.partitions import color_and_month
-from taxi_assets.resources.postgres import Merged, Postgres, StagingMissingError
+from taxi_assets.resources.postgres import Merged, Postgres, StagingLostError, StagingMissingError
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trips import COLORS, TripFile
 
@@ -61,6 +61,10 @@ def postgres_trips(
     """Staged rows merged into `public.yellow_tripdata` or `public.green_tripdata`: what is not there is inserted."""
     with step(context) as trip_file:
         try:
+            merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
+        except StagingLostError as lost:
+            context.log.warning(f"{lost} It is done here, from the raw file.")
+            postgres.stage(trip_file, source.raw_file(trip_file).path)
             merged = postgres.merge(trip_file, keep_staging=config.keep_staging)
         except StagingMissingError:
             if not staged_for_this_run(context, trip_file):

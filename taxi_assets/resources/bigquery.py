@@ -24,6 +24,7 @@ from taxi_assets.trips import Color, Column, TripFile, header_difference, next_m
 if TYPE_CHECKING:
     from google.cloud import bigquery
 
+PATIENCE_SECONDS = 60.0
 LABEL = "taxi"  # of everything that this project makes in Google Cloud; its value is the color
 MADE_BY = "Made by taxi-assets from"  # in the description of a month's tables: external ones have no labels in SQL
 
@@ -108,7 +109,7 @@ class BigQuery(GoogleCloud):
         with told():
             if self._client is None:
                 emulator = setting("BIGQUERY_EMULATOR_HOST")
-                self._client = bigquery.Client(
+                self._client = _impatient(bigquery.Client)(
                     self.settings.project, account("BIGQUERY_EMULATOR_HOST"), location=self.settings.location,
                     client_options={"api_endpoint": emulator} if emulator else None,
                 )  # fmt: skip
@@ -252,6 +253,9 @@ class BigQuery(GoogleCloud):
         if found is None:
             self._run(self._create_final_table(color), "create", trip_file, run_id)
             return
+        self._refuse_other_columns(color, found)
+
+    def _refuse_other_columns(self, color: Color, found: bigquery.Table) -> None:
         expected = [f"{column.name} {column.bigquery_type}" for column in color.table_columns]
         types = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}  # the API's names of GoogleSQL's types
         columns = [f"{field.name} {types.get(field.field_type, field.field_type)}" for field in found.schema]
@@ -265,10 +269,13 @@ class BigQuery(GoogleCloud):
         """Have BigQuery look at the statement that makes a final table, without running it.
 
         Raises:
-            TaxiError: the account may not run it.
+            TaxiError: the account may not run it, or a table of that name has other columns.
         """
         from google.cloud import bigquery
 
+        found = self._find(color.table)
+        if found is not None:
+            self._refuse_other_columns(color, found)
         with self.client() as client:
             client.query(self._create_final_table(color), bigquery.QueryJobConfig(dry_run=True), job_retry=None)
 
@@ -359,6 +366,16 @@ class BigQuery(GoogleCloud):
             "description": _literal(f"{MADE_BY} {trip_file.csv_name}, on its way into {color.table}."),
             "labels": _labels({LABEL: color.name, "file": trip_file.stem}),
         }  # fmt: skip
+
+
+def _impatient(client: type[bigquery.Client]) -> type[bigquery.Client]:
+    """A client that gives up after a minute what Google's own tries for ten: the step tries again, and says so."""
+
+    class Impatient(client):  # type: ignore[misc,valid-type]
+        def _call_api(self, retry: Any, *arguments: Any, **options: Any) -> Any:
+            return super()._call_api(retry and retry.with_timeout(PATIENCE_SECONDS), *arguments, **options)
+
+    return Impatient
 
 
 def _made_by_us(table: bigquery.Table) -> bool:

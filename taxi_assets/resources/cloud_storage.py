@@ -97,7 +97,7 @@ class CloudStorage(GoogleCloud):
             progress: called with the bytes sent so far, and of how many.
 
         Raises:
-            TaxiError: the bucket is not there, or does not let us write.
+            TaxiError: the bucket is not there, or does not let us write, or has somebody else's object of this name.
             TransientError: the upload broke off, however often it was tried.
         """
         started = time.monotonic()
@@ -117,6 +117,11 @@ class CloudStorage(GoogleCloud):
                             uri=self.uri(trip_file), bytes=there.size, crc32c=there.crc32c,
                             generation=there.generation, sent=sent, seconds=time.monotonic() - started,
                         )  # fmt: skip
+                    if MARK not in (there.metadata or {}):
+                        raise TaxiError(
+                            f"{self.uri(trip_file)} is there already, put there by somebody else: rename it, or set "
+                            f"GCP_BUCKET_NAME to another bucket."
+                        )
                 if attempt < self.attempts:
                     sent = True
                     with self._opened(path, progress) as file:

@@ -49,6 +49,10 @@ class StagingMissingError(TaxiError):
     """The merge was asked for, and there is no staging table."""
 
 
+class StagingLostError(TaxiError):
+    """The server crashed since the rows were copied, and emptied the staging table, which it does not log."""
+
+
 @dataclass(frozen=True)
 class Staged:
     """A file copied into its staging table: its rows, their bytes as CSV, and how long it took."""
@@ -183,7 +187,8 @@ class Postgres(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         Raises:
             StagingMissingError: there is no staging table.
-            TaxiError: staging lost its rows, or a table of that name has other columns.
+            StagingLostError: the server has emptied it.
+            TaxiError: a table of that name has other columns.
         """
         started = time.monotonic()
         names = _Names(trip_file)
@@ -381,7 +386,7 @@ def _staged_rows(cursor: psycopg.Cursor[Any], names: _Names) -> int:
     cursor.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", (schema_and_name,))
     noted = (cursor.fetchone() or (None,))[0]
     if not noted or not _has_rows(cursor, names.staging):
-        raise TaxiError(
+        raise StagingLostError(
             f"{schema_and_name} has lost its rows, as after a crash of the server: "
             f"materialize postgres_staging_trips for {names.trip_file.partition_key} again."
         )

@@ -25,6 +25,8 @@ OTHER_ACCOUNTS = {
     "impersonated_service_account": "an impersonation",
 }
 DOWNLOAD = "download a key of a service account as JSON (IAM, Service accounts, Keys)"
+IN_ONE = "write it on one line, or set GCP_CREDS to the path of the file"
+UNIVERSE = "googleapis.com"
 ONE_LINE = "write it anew on one line, with `taxi secrets encode` or `base64 -w0`"
 LONGEST_PATH = 120  # that is shown; what is longer may be a secret
 
@@ -187,10 +189,13 @@ def _account(content: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         account = None
     if not isinstance(account, dict):
-        raise TaxiError(f"{what} is no whole JSON, which a service account is: {DOWNLOAD}.")
+        mend = IN_ONE if what == "GCP_CREDS" else DOWNLOAD
+        raise TaxiError(f"{what} is no whole JSON, which a service account is: {mend}.")
     type_ = "an OAuth client" if {"installed", "web"} & set(account) else OTHER_ACCOUNTS.get(str(account.get("type")))
     if type_ or account.get("type") != "service_account":
         raise TaxiError(f"{what} is {type_ or 'something else'}, not a service account: {DOWNLOAD}.")
+    if account.get("universe_domain", UNIVERSE) != UNIVERSE:
+        raise TaxiError(f"{what} is of another universe than {UNIVERSE}: {DOWNLOAD}.")
     missing = [field for field in FIELDS if not (isinstance(account.get(field), str) and account[field].strip())]
     if missing:
         raise TaxiError(f"{what} is a service account without {' and '.join(missing)}: {DOWNLOAD}.")

@@ -171,13 +171,18 @@ def similar(name: str) -> str | None:
     return next(iter(difflib.get_close_matches(name.upper(), SETTINGS, 1, 0.8)), None)
 
 
+def is_secret(name: str) -> bool:
+    """Whether something is a secret by its name."""
+    return bool(re.fullmatch(SECRETS, name))
+
+
 def refuse_secrets(name: str) -> None:
     """Refuse what must not be in a table that everybody reads, and what is read before there is one.
 
     Raises:
         SettingError: naming the place where it belongs.
     """
-    if re.fullmatch(SECRETS, name):
+    if is_secret(name):
         raise SettingError(
             f"{name} is a secret by its name, and settings are kept in plain text",
             "put it into .env, or in base64 into .env_encoded",
@@ -302,7 +307,7 @@ def _mail(text: str) -> str:
 def _bytes_billed(number: int | float) -> int:
     _refuse([
         (isinstance(number, int), "is no whole number"),
-        (number >= 10_000_000, "is below 10000000, which BigQuery bills at least"),
+        (number >= 10 << 20, "is below 10485760, which BigQuery bills at least"),
         (number < 2**63, "is more than BigQuery can count"),
     ])  # fmt: skip
     return int(number)

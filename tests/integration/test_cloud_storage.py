@@ -65,6 +65,22 @@ def test_an_equal_object_is_not_sent_again(upload, cloud, green, monkeypatch):
     assert again.generation == first.generation
 
 
+def test_somebody_elses_object_stays(upload, cloud, green, large):
+    """Unless it is equal, which is as good as ours."""
+    name = TripFile.of("green", "2020-04").gz_name
+    theirs = cloud.storage.bucket(cloud.bucket).blob(name)
+    theirs.upload_from_string(b"a course's own")
+    with pytest.raises(TaxiError) as refused:
+        upload(large)
+    assert str(refused.value) == (
+        f"gs://{cloud.bucket}/{name} is there already, put there by somebody else: rename it, or set GCP_BUCKET_NAME "
+        f"to another bucket."
+    )
+    assert content(cloud) == b"a course's own"
+    theirs.upload_from_filename(green[1])
+    assert not upload(green[1]).sent
+
+
 def test_each_attempt_names_the_generation_that_it_replaces(upload, cloud, green, large, monkeypatch):
     with proxied(cloud.storage_url) as proxy:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)

@@ -15,7 +15,7 @@ from taxi_assets.instance import dagster_instance
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.source import TripSource
 from taxi_assets.trips import COLORS, TripFile
-from tests.integration.conftest import KEY, failure, run
+from tests.integration.conftest import KEY, failure, loaded, run
 from tests.servers import one
 
 
@@ -118,6 +118,7 @@ def test_a_wrong_header_is_stopped_by_its_check(instance, files):
     assert "green_tripdata_2020-04.csv.gz: missing trip_type; unexpected 'type_of_trip'" in check.description
     assert result.asset_materializations_for_node("postgres_staging_trips") == []
     assert one(Postgres().conninfo(), "SELECT to_regnamespace('staging') IS NULL")
+    assert why(instance, result.run_id) == check.description  # what `taxi status` and `taxi backfill` say
 
 
 def test_a_bad_row_fails_in_one_sentence(instance, files):
@@ -128,6 +129,27 @@ def test_a_bad_row_fails_in_one_sentence(instance, files):
     assert step == "postgres_staging_trips"
     assert "green_tripdata_2020-04.csv.gz, line 1002, column lpep_pickup_datetime" in told.description
     assert told.metadata == {}
+    assert Postgres().staged() == set()
+
+
+class Crashing(Postgres):
+    """A server that crashes when a month is staged, and is back at once: what it does not log is empty then."""
+
+    def stage(self, trip_file, path, progress=None):
+        staged = super().stage(trip_file, path, progress)
+        if not path.with_name("crashed").exists():
+            path.with_name("crashed").touch()
+            with self.connect() as connection:
+                connection.execute("TRUNCATE staging.green_tripdata_2020_04")
+        return staged
+
+
+def test_a_server_that_crashes_between_staging_and_merge(instance):
+    result = loaded(run(instance, postgres=Crashing()))
+    assert metadata(result, "postgres_trips")["rows_inserted"] == 1000
+    check = checks(result)["staged_rows_equal_file"]
+    assert not check.passed and check.severity == dg.AssetCheckSeverity.WARN
+    assert "has lost its rows" in check.description
     assert Postgres().staged() == set()
 
 

@@ -103,6 +103,13 @@ def test_what_others_put_there_stays(google, empty):
     ]
 
 
+def test_check_sees_a_table_of_others(google, empty):
+    told(set_up, google)
+    empty.bigquery.query(f"CREATE TABLE {empty.name}.green_tripdata AS SELECT 1 AS one").result()
+    [problem] = [finding.problem for finding in check(*google) if finding.problem]
+    assert f"{empty.name}.green_tripdata is there already with other columns (missing " in problem
+
+
 def test_a_dataset_in_another_place(google, empty):
     dataset = bigquery.Dataset(f"{PROJECT}.{empty.name}")
     dataset.location = "EU"

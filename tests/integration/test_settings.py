@@ -350,6 +350,15 @@ def test_the_job(store, capfd):
     assert "Nothing was changed" in capfd.readouterr().err
 
 
+def test_the_job_with_a_secret(store):
+    """It is refused, but the run's configuration has it."""
+    result = run_job(store, {"GCP_CREDS": "s3cr3t"})
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    said = event.step_failure_data.user_failure_data.description
+    assert said.startswith("GCP_CREDS is a secret by its name") and "s3cr3t" not in said
+    assert said.endswith(" Delete this run, too: Dagster keeps what it was given.")
+
+
 def test_the_job_with_a_wrong_value(store):
     result = run_job(store, {"GCP_PROJECT_ID": "my-project", "GCP_DATASET": "a-b"})
     assert not result.success
@@ -531,6 +540,7 @@ def test_import(taxi, tmp_path, name):
         ),
         ("x.yaml", "1: s3cr3ts3cr3t", "{file} is not written as YAML with names and values"),
         ("x.yaml", "", "{file} is not written as YAML with names and values"),
+        ("x.yaml", "a: &a [*a]", "{file} is not written as YAML with names and values"),
         ("x.yaml", "day: 2020-13-45", "{file} is not written as YAML with names and values"),
         ("x.env", "GCP_DATASET=trips\ns3cr3ts3cr3t\n", "{file}, line 2, is not written as lines NAME=value"),
         ("x.env", "GCP_DATASET=trips\n\nFOO='s3cr3ts3cr3t\n", "{file}, line 3, is not written as lines NAME=value"),

@@ -254,8 +254,15 @@ def test_what_is_no_service_account(tmp_path, content, said):
     assert refused(encode, path, hidden="s3cr3ts3cr3t") == f"{path} {said}: {DOWNLOAD}"
     assert refused(service_account, str(path), hidden="s3cr3ts3cr3t") == f"The file of GCP_CREDS {said}: {DOWNLOAD}"
     if content.startswith("{"):
+        mend = "write it on one line, or set GCP_CREDS to the path of the file." if said == WHOLE else DOWNLOAD
         for form in (content, b64(content)):
-            assert refused(service_account, form, hidden="s3cr3ts3cr3t") == f"GCP_CREDS {said}: {DOWNLOAD}"
+            assert refused(service_account, form, hidden="s3cr3ts3cr3t") == f"GCP_CREDS {said}: {mend}"
+
+
+def test_an_account_of_another_universe(account):
+    other = json.dumps({**account, "universe_domain": "example.cloud"})
+    assert refused(service_account, other) == f"GCP_CREDS is of another universe than googleapis.com: {DOWNLOAD}"
+    assert service_account(json.dumps({**account, "universe_domain": "googleapis.com"}))
 
 
 @pytest.mark.parametrize("field", ["project_id", "private_key", "client_email", "token_uri"])
