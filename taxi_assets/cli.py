@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from dotenv import load_dotenv
 
+from taxi_assets.cli_backup import backup, restore
 from taxi_assets.cli_gcp import gcp, google_cloud
 from taxi_assets.cli_settings import secrets, settings
 from taxi_assets.cli_stack import init, preflight
@@ -79,6 +80,7 @@ def taxi() -> None:
     taxi status             which months are loaded, running, failed or missing
     taxi psql               a prompt on the trips
     taxi settings           what is set, and where that comes from
+    taxi backup             trips and history into a folder; taxi restore puts them back
     taxi gcp                set up Google Cloud for the trips
     taxi init               passwords for `docker compose up`
     """
@@ -89,6 +91,8 @@ taxi.add_command(settings)
 taxi.add_command(secrets)
 taxi.add_command(init)
 taxi.add_command(preflight)
+taxi.add_command(backup)
+taxi.add_command(restore)
 
 
 @taxi.command()

@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -29,6 +31,10 @@ from rich.text import Text
 from taxi_assets import backfill
 from taxi_assets.status import PartitionStatus, State, spans
 from taxi_assets.trips import COLORS
+
+if TYPE_CHECKING:
+    from taxi_assets.backup import Backup
+    from taxi_assets.backup import Progress as Told
 
 MARKS: Mapping[State, tuple[str, str]] = {
     "loaded": ("■", "green"), "stale": ("◪", "yellow"), "running": ("▶", "blue"), "failed": ("✗", "red"),
@@ -189,3 +195,28 @@ def show_months(console: Console, statuses: Sequence[PartitionStatus]) -> None:
                 "" if status.rows is None else f"{status.rows:,}",
             )  # fmt: skip
     console.print(table)
+
+
+@contextmanager
+def progress_bar(console: Console) -> Iterator[Told]:
+    """A bar that is gone afterwards, in a terminal, for something that is done in bytes; it is told what is done, and how far."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def told(what: str, done: int, total: int) -> None:
+            if bar.tasks[0].description != what:
+                bar.reset(task, description=what)
+            bar.update(task, completed=done, total=total)
+
+        yield told
+
+
+def show_backup(console: Console, begin: str, backup: Backup) -> None:
+    """What is in a backup."""
+    size = (backup.trips.bytes + backup.history.bytes) / 1e6
+    console.print(
+        f"{begin}{sum(backup.trips.rows.values()):,} trips of {len(backup.trips.rows)} files and the history of "
+        f"{backup.history.rows['runs']:,} runs, {size:,.1f} MB",
+        soft_wrap=True, highlight=False, markup=False,
+    )  # fmt: skip

@@ -98,6 +98,16 @@ def end_dead_runs(instance: dg.DagsterInstance, tags: dict[str, str] | None = No
             instance.report_run_failed(run, f"{run.job_name}: {LOST}.")
 
 
+def at_work(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that some process works on, or is about to; not those that wait in the queue."""
+    end_dead_runs(instance)
+    begun = [
+        DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING,
+    ]  # fmt: skip
+    runs = instance.get_runs(dg.RunsFilter(statuses=begun))
+    return [run for run in runs if run.status != DagsterRunStatus.NOT_STARTED or CLAIM_TAG in run.tags]
+
+
 def why(instance: dg.DagsterInstance, run_id: str) -> str:
     """Why a run failed, in the words of the step that did, or of Dagster where no step did."""
     failures = (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)

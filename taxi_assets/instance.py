@@ -13,8 +13,11 @@ from urllib.parse import quote
 import dagster as dg
 from dagster._core.errors import DagsterLaunchFailedError, DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy import create_engine
 
@@ -38,6 +41,12 @@ STOPPING = "telling it to shut down"  # in what a code server answers that was t
 def dagster_instance() -> dg.DagsterInstance:
     """The instance that `dagster` uses when it is called in the project's folder."""
     return dg.DagsterInstance.from_config(str(PROJECT))
+
+
+def history_tables() -> list[str]:
+    """The names of all tables in which this version of Dagster keeps its history."""
+    parts = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
+    return [*(name for part in parts for name in part.tables), "alembic_version"]
 
 
 class TaxiEventLog(PostgresEventLogStorage):
@@ -76,7 +85,7 @@ class TaxiStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> TaxiStorage:
-        return cls(_storage_url(), inst_data)
+        return cls(storage_url(), inst_data)
 
 
 class TaxiComputeLogs(LocalComputeLogManager):
@@ -155,7 +164,8 @@ def _logs_in_bucket(bucket: str, folder: str, inst_data: Any) -> ComputeLogManag
         ) from None
 
 
-def _storage_url() -> str:
+def storage_url() -> str:
+    """Where the history is, as SQLAlchemy takes it; starts the embedded server where that is meant."""
     # The driver is named because SQLAlchemy 2.1 takes another one by default, with which Dagster loses events.
     url = setting("DAGSTER_POSTGRES_URL")
     if url:

@@ -1,0 +1,1 @@
+SELECT filename, count(*) FROM {table} GROUP BY filename ORDER BY filename
