@@ -311,8 +311,9 @@ def _refuse_older_server(database: Database, part: Part) -> None:
     with database.connect() as connection:
         if server_version(connection) < part.server:
             raise TaxiError(
-                f"The {database.name} of the backup are from Postgres {part.server} and the server of "
-                f"{database.variable} is {server_version(connection)}: restore into Postgres {part.server} or later."
+                f"The dump of the {database.name} is from Postgres {part.server} and the server of "
+                f"{database.variable} is Postgres {server_version(connection)}: restore into Postgres {part.server} or "
+                f"later."
             )
 
 

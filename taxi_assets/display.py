@@ -199,7 +199,7 @@ def show_months(console: Console, statuses: Sequence[PartitionStatus]) -> None:
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[Told]:
-    """A bar that is gone afterwards, in a terminal, for something that is done in bytes; it is told what is done, and how far."""
+    """A bar, in a terminal, that is told what is done, and how many bytes of it; it is gone afterwards."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)

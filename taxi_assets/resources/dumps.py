@@ -173,13 +173,12 @@ def restore(database: Database, path: Path, first: Sequence[str], began: Callabl
     with database.connect() as connection:
         version = server_version(connection)
         target, environment = _reached(database, connection)
-    # Not psql's --single-transaction, which would commit also where what it reads breaks off.
     begin = ["BEGIN", "SET client_min_messages = warning", f"SET lock_timeout = '{LOCK_SECONDS}s'", *first]
-    with _psql(database, target, environment) as psql, closing(_script(path, version, began)) as script:
+    with _psql(database, target, environment) as (psql, commit), closing(_script(path, version, began)) as script:
         psql.write("".join(f"{statement};\n" for statement in begin).encode())
         for part in script:
             psql.write(part)
-        psql.write(b"COMMIT;\n")
+        commit()
 
 
 def _script(path: Path, version: int, began: Callable[[str], None]) -> Generator[bytes, None, None]:
@@ -207,24 +206,37 @@ def _script(path: Path, version: int, began: Callable[[str], None]) -> Generator
 
 
 @contextmanager
-def _psql(database: Database, target: str, environment: Mapping[str, str]) -> Iterator[IO[bytes]]:
-    """What psql runs, statement by statement; it ends at the first that fails, or where the block does."""
+def _psql(
+    database: Database, target: str, environment: Mapping[str, str]
+) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
+    """What psql runs, statement by statement, ending at the first that fails; and what commits it at last."""
     command = [
         _programs().path("psql"), "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-",
         target,
     ]  # fmt: skip
     with tempfile.TemporaryFile() as said:
-        with _started(command, environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as program:
-            assert program.stdin is not None  # it is a pipe
+        with _started(command, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said) as program:
+            assert program.stdin is not None and program.stdout is not None  # they are pipes
+            script, answers = program.stdin, program.stdout
+
+            def commit() -> None:
+                # Not psql's --single-transaction, which would commit also where what it reads breaks off; and not
+                # before it has run all else: the word for it would wait in the pipe, and outlive this process.
+                script.write(b"\\echo done\n")
+                script.flush()
+                if answers.readline() == b"done\n":
+                    script.write(b"COMMIT;\n")
+
             try:
                 with contextlib.suppress(BrokenPipeError):  # it has ended, and below is why
-                    yield program.stdin
-                    program.stdin.close()
+                    script.write(b"\\o /dev/null\n")  # what queries answer
+                    yield script, commit
+                    script.close()
                 failed = program.wait()
             finally:
                 program.kill()
                 with contextlib.suppress(BrokenPipeError):
-                    program.stdin.close()
+                    script.close()
         if failed:
             said.seek(0)
             lines = said.read().decode(errors="replace").splitlines()

@@ -118,7 +118,7 @@ def test_wrong_usage(call, arguments, said):
 @pytest.mark.parametrize(
     "command",
     [[], ["demo"], ["dev"], ["backfill"], ["status"], ["psql"], ["sample"], ["gcp"], ["gcp", "setup"], ["gcp", "check"],
-     ["gcp", "teardown"]],
+     ["gcp", "teardown"], ["backup"], ["restore"]],
 )  # fmt: skip
 def test_help_has_examples(call, command):
     done = call("taxi", *command, "--help")
