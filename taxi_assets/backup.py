@@ -95,7 +95,7 @@ def back_up(folder: Path | None, progress: Progress) -> tuple[Path, Backup]:
             # The history first: a month that loads meanwhile is then at worst in the trips and not in the history,
             # where loading it again inserts nothing. The other way round the history would tell of rows that the trips
             # do not have.
-            with dagster_instance() as instance:
+            with _instance(history) as instance:
                 instance.get_runs_count()  # it makes its tables where they are not there yet
             parts = {database.name: _dump(database, begun, progress) for database in (history, trips)}
             backup = Backup(taxi_assets=version("taxi-assets"), dagster=dg.__version__, time=now, **parts)
@@ -148,6 +148,11 @@ def _databases() -> tuple[Database, Database]:
     """The trips and the history."""
     trips = Database("trips", "TAXI_POSTGRES_URL", Postgres())
     return trips, Database("history", "DAGSTER_POSTGRES_URL", Postgres(url=storage_url()))
+
+
+def _instance(history: Database) -> dg.DagsterInstance:
+    with history.connect():  # says what is wrong better than Dagster would
+        return dagster_instance()
 
 
 def _part(backup: Backup, database: Database) -> Part:
@@ -318,9 +323,7 @@ def _refuse_older_server(database: Database, part: Part) -> None:
 
 
 def _refuse_runs_at_work(history: Database) -> None:
-    with history.connect():  # says what is wrong better than Dagster would
-        pass
-    with dagster_instance() as instance:
+    with _instance(history) as instance:
         runs = at_work(instance)
     if runs:
         raise TaxiError(

@@ -127,9 +127,8 @@ class Databases:
             WHERE classoid = 'pg_class'::regclass AND objoid >= 16384 ORDER BY 1, 2
         """
         found["partitions"], found["comments"] = rows(self.trips, partitions), rows(self.trips, comments)
-        for table in ("taxi.settings",):
-            there = one(self.trips, f"SELECT to_regclass('{table}') IS NOT NULL")
-            found[table] = rows(self.trips, f"SELECT * FROM {table} ORDER BY 1") if there else None
+        there = one(self.trips, "SELECT to_regclass('taxi.settings') IS NOT NULL")
+        found["taxi.settings"] = rows(self.trips, "SELECT * FROM taxi.settings ORDER BY 1") if there else None
         if one(self.history, "SELECT to_regclass('runs') IS NOT NULL"):
             for table in ("runs", "run_tags", "event_logs", "kvs", "alembic_version"):
                 found[table] = rows(self.history, f"SELECT t::text FROM {table} AS t ORDER BY 1")
@@ -598,7 +597,7 @@ def test_folders_that_a_backup_cannot_become(source, tmp_path):
     assert refused(source.back_up, file) == f"{file} is there already and not empty: name another folder."
     below = file / "below"
     assert refused(source.back_up, below) == (
-        f"The backup cannot be written to {below} (Not a directory): name another folder."
+        f"The backup cannot be written to {below} (File exists): name another folder."
     )
     assert file.read_text() == "mine"
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "file"]
@@ -627,9 +626,8 @@ def test_environment_of_the_caller(source, fresh, password_server, tmp_path):
     """What libpq would read there is for other databases."""
     others = {
         "PGHOST": "192.0.2.1", "PGPORT": "9", "PGUSER": "nobody", "PGDATABASE": "nothing", "PGPASSWORD": "wrong",
-        "PGCLIENTENCODING": "EUC_TW", "PGAPPNAME": "mine", "LC_ALL": "", "LANGUAGE": "de", "PG_COLOR": "always",
+        "PGCLIENTENCODING": "LATIN1", "PGAPPNAME": "mine", "LC_ALL": "", "LANGUAGE": "de", "PG_COLOR": "always",
     }  # fmt: skip
-    read_only = {"PGOPTIONS": "-c default_transaction_read_only=on -c search_path=nowhere"}
     done = source.taxi("backup", tmp_path / "wanted", **others)
     assert (done.returncode, done.stderr) == (0, "")
     target = fresh(password_server)
@@ -637,7 +635,7 @@ def test_environment_of_the_caller(source, fresh, password_server, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert target.facts() == source.facts()
     with target.used(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGOPTIONS", read_only["PGOPTIONS"])
+        patch.setenv("PGOPTIONS", "-c default_transaction_read_only=on -c search_path=nowhere")
         database = dumps.Database("trips", "TAXI_POSTGRES_URL", Postgres())
         with database.connect() as connection:
             parameters, environment = dumps._reached(database, connection)
