@@ -90,7 +90,7 @@ def end_dead_runs(instance: dg.DagsterInstance, tags: dict[str, str] | None = No
     """
     started = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     for run in instance.get_runs(dg.RunsFilter(statuses=started, tags=tags)):
-        if POD_TAG in run.tags:
+        if run.tags.get(POD_TAG):
             continue  # it holds no lock here, and whoever launched it looks after it
         waits_for_daemon = run.status == DagsterRunStatus.NOT_STARTED and CLAIM_TAG not in run.tags
         mine = tags is not None and CLAIM_TAG in tags

@@ -12,7 +12,7 @@ import pytest
 
 from taxi_assets.automation import TARGETS
 from taxi_assets.cli import backfill as command
-from taxi_assets.history import end_dead_runs, is_alive
+from taxi_assets.history import POD_TAG, end_dead_runs, is_alive
 from taxi_assets.instance import TaxiRunLauncher, dagster_instance
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.sample import write_sample
@@ -390,6 +390,10 @@ def test_a_run_whose_process_was_killed_is_found(environment, monkeypatch):
         process.communicate()
         wait_for(lambda: not is_alive(instance, started))
         assert launcher.check_run_worker_health(started).status.value == "FAILED"
+        instance.add_run_tags(started.run_id, {POD_TAG: "ours"})  # then a cluster would look after it
+        end_dead_runs(instance)
+        assert instance.get_run_by_id(started.run_id).status.value == "STARTED"
+        instance.add_run_tags(started.run_id, {POD_TAG: ""})
         end_dead_runs(instance)
         assert instance.get_run_by_id(started.run_id).status.value == "FAILURE"
 

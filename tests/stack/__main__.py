@@ -223,20 +223,22 @@ def _compare(stack: Stack, folder: Path) -> None:
         taxi = Path(sys.executable).with_name("taxi")
         subprocess.run([taxi, "backfill", *MONTHS], env=environment, check=True, capture_output=True)
         for color in ("green", "yellow"):
-            query = " ".join(ROWS.format(table=f"public.{color}_tripdata").split())
-            psql = [taxi, "psql", "-qAt", "-F", " ", "-c", query]
+            psql = [taxi, "psql", "-qAt", "-F", " ", "-c", _rows(color)]
             expected = subprocess.run(psql, env=environment, check=True, capture_output=True, text=True).stdout.strip()
-            found = stack.sql(query)
+            found = stack.sql(_rows(color))
             assert found == expected and len(found.splitlines()) == PARTITIONS / 2, f"{found}\nexpected:\n{expected}"
         assert stack.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'staging'") == "0"
 
 
 def _back_up(stack: Stack) -> None:
-    if "backup" not in stack.taxi("--help"):
-        return
-    with _step("a backup can be taken out"):
+    with _step("what is lost comes back from a backup"):
         stack.taxi("backup", "/var/lib/taxi/backup")
-        assert "trips.dump" in stack.compose("exec", "-T", "code", "ls", "/var/lib/taxi/backup").stdout
+        before = stack.sql(_rows("green"))
+        stack.sql("DROP TABLE green_tripdata")
+        assert stack.sql(_rows("green")) == ""
+        stack.taxi("restore", "/var/lib/taxi/backup", "--replace")
+        assert stack.sql(_rows("green")) == before != ""
+        assert _loaded(stack) == PARTITIONS
 
 
 def _look_for_secrets(stack: Stack) -> None:
@@ -248,12 +250,17 @@ def _look_for_secrets(stack: Stack) -> None:
                 assert value not in logs, name
 
 
+def _rows(color: str) -> str:
+    return " ".join(ROWS.format(table=f"public.{color}_tripdata").split())
+
+
 def _told(stack: Stack) -> str:
     done = stack.compose("exec", "-T", "code", "taxi", "status", "--json", check=False)
     if done.returncode:
         return "the history does not answer yet"
     states = [partition["state"] for partition in json.loads(done.stdout)]
-    return ", ".join(f"{states.count(state)} {state}" for state in ("loaded", "running", "failed") if state in states)
+    told = [f"{states.count(state)} {state}" for state in ("loaded", "running", "failed") if state in states]
+    return ", ".join(told) or "nothing has begun"
 
 
 def _loaded(stack: Stack) -> int:
