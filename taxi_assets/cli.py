@@ -271,9 +271,9 @@ def backfill(
         if submit:
             title = f"taxi backfill {first} to {last}"
             number = submit_backfill(instance, keys, TARGETS[target].job.name, tags, title)
+            base = (setting("TAXI_URL") or "http://127.0.0.1:3000").rstrip("/")
             console.print(
-                f"The daemon has backfill {number}. Watch it on page /runs/b/{number} of the UI: "
-                f"http://127.0.0.1:3000/runs/b/{number} where `taxi dev` has its usual port.",
+                f"The daemon has backfill {number}: {base}/runs/b/{number} shows it, where the UI has its usual port.",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
             return

@@ -107,29 +107,31 @@ def main() -> None:
             "No Docker engine answers: install one (Debian: apt-get install docker.io) and start it, or name another "
             "one in DOCKER_HOST."
         )
-    with tempfile.TemporaryDirectory(prefix="taxi-stack-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # for root, Postgres runs as another user
-        _make_images()
-        stack = Stack(folder)
-        try:
-            _refuse_weak_passwords(stack, folder)
-            _start(stack)
-            _ask_for_login(stack)
-            _show_databases(stack)
-            _load_under_kills(stack)
-            _deploy(stack)
-            _compare(stack, folder)
-            _back_up(stack)
-            _look_for_secrets(stack)
-        except BaseException:
-            logs = Path(tempfile.gettempdir()) / f"{NAME}.log"
-            logs.write_text(stack.compose("logs", "--no-color", "--timestamps", check=False).stdout)
-            console.print(f"The logs of all services are in {logs}.", style="red")
-            raise
-        finally:
-            if "--keep" not in sys.argv:
-                stack.compose("down", "--volumes", "--timeout", "5", check=False)
+    folder = Path(tempfile.mkdtemp(prefix="taxi-stack-", dir="/tmp"))
+    folder.chmod(0o755)  # for root, Postgres runs as another user
+    _make_images()
+    stack = Stack(folder)
+    try:
+        _refuse_weak_passwords(stack, folder)
+        _start(stack)
+        _ask_for_login(stack)
+        _show_databases(stack)
+        _load_under_kills(stack)
+        _deploy(stack)
+        _compare(stack, folder)
+        _back_up(stack)
+        _look_for_secrets(stack)
+    except BaseException:
+        logs = Path(tempfile.gettempdir()) / f"{NAME}.log"
+        logs.write_text(stack.compose("logs", "--no-color", "--timestamps", check=False).stdout)
+        console.print(f"The logs of all services are in {logs}.", style="red")
+        raise
+    finally:
+        if "--keep" in sys.argv:
+            console.print(f"It goes on: http://127.0.0.1:{PORT}, user taxi, password {stack.login}; .env in {folder}.")
+        else:
+            stack.compose("down", "--volumes", "--timeout", "5", check=False)
+            shutil.rmtree(folder, ignore_errors=True)
     console.print("The stack holds.", style="bold green")
 
 
