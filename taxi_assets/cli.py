@@ -24,7 +24,7 @@ from dotenv import load_dotenv
 from taxi_assets.cli_backup import backup, restore
 from taxi_assets.cli_gcp import gcp, google_cloud
 from taxi_assets.cli_settings import secrets, settings
-from taxi_assets.cli_stack import init, preflight
+from taxi_assets.cli_stack import init, migrate, preflight
 from taxi_assets.errors import TaxiError
 from taxi_assets.resources.embedded import EmbeddedPostgresError
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
@@ -91,6 +91,7 @@ taxi.add_command(settings)
 taxi.add_command(secrets)
 taxi.add_command(init)
 taxi.add_command(preflight)
+taxi.add_command(migrate)
 taxi.add_command(backup)
 taxi.add_command(restore)
 

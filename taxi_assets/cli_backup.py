@@ -58,7 +58,6 @@ def restore(folder: Path, replace: bool) -> None:
     show_backup(console, "restored: ", contents)
     if contents.dagster != dg.__version__:
         console.print(
-            f"The history is from Dagster {contents.dagster}, this is {dg.__version__}; in the project's folder, run "
-            f"DAGSTER_HOME=$PWD .venv/bin/dagster instance migrate",
+            f"The history is from Dagster {contents.dagster}, this is {dg.__version__}: run `taxi migrate` next.",
             soft_wrap=True, highlight=False,
         )  # fmt: skip

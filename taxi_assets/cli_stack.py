@@ -1,6 +1,6 @@
-"""`taxi init` and `taxi preflight`: what the compose stack needs before it starts.
+"""`taxi init`, `taxi preflight` and `taxi migrate`: what an installation needs before it starts, or starts anew.
 
-The work itself is in stack.py.
+The work itself is in stack.py and instance.py.
 """
 
 from __future__ import annotations
@@ -61,3 +61,19 @@ def preflight(managed: bool) -> None:
     if found:
         raise SystemExit(1)
     click.echo("Passwords and disk are as they should be.")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring Dagster's history to what this version of Dagster wants, and do nothing where it is so already.
+
+    Back up before it: the Dagster before cannot read what was changed.
+
+    \b
+    Example:
+      taxi backup && taxi migrate
+    """
+    from taxi_assets.instance import migrate as migrate_history
+
+    migrate_history(click.echo)
+    click.echo("The history is as this version of Dagster wants it.")

@@ -6,6 +6,7 @@ configure. They only find out where things are and who is alive; the storage its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -47,6 +48,24 @@ def history_tables() -> list[str]:
     """The names of all tables in which this version of Dagster keeps its history."""
     parts = (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata)
     return [*(name for part in parts for name in part.tables), "alembic_version"]
+
+
+def migrate(tell: Callable[[str], None]) -> None:
+    """Bring the tables of the history to what this version of Dagster wants; `dagster instance migrate` in a sentence.
+
+    Raises:
+        TaxiError: a later version of Dagster has had them already.
+    """
+    from alembic.util import CommandError
+
+    try:
+        with dagster_instance() as instance:
+            instance.upgrade(tell)
+    except CommandError as error:
+        raise TaxiError(
+            f"The history was written by a later Dagster than {dg.__version__} ({error}): go back to that version, or "
+            f"restore the backup from before it."
+        ) from None
 
 
 class TaxiEventLog(PostgresEventLogStorage):

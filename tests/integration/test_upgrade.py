@@ -19,7 +19,7 @@ from taxi_assets.sample import write_sample
 from taxi_assets.status import statuses
 from taxi_assets.trips import COLORS, TripFile
 from tests.integration.conftest import loaded, run
-from tests.servers import one, rows
+from tests.servers import connect, one, rows
 from tests.upgrade import make
 
 FOLDERS = sorted(path.parent for path in make.FOLDERS.glob("*/backup.json"))
@@ -46,13 +46,12 @@ def restored(request, own_server, home, tmp_path, monkeypatch):
     return put_back(request.param, False, lambda what, done, total: None)
 
 
-def dagster(folder, *arguments):
+def command(*arguments, fails=False):
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("dagster")), *arguments],
-        cwd=folder, env=os.environ | {"DAGSTER_HOME": str(folder)}, text=True, capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
+        [str(Path(sys.executable).with_name("taxi")), *arguments], text=True, capture_output=True, timeout=120
+    )
+    assert bool(done.returncode) == fails, done.stderr[-2000:]
+    return done.stderr if fails else done.stdout
 
 
 @contextmanager
@@ -79,11 +78,12 @@ def inserted(instance, trip_file):
     return merged.metadata["rows_inserted"].value
 
 
-def test_upgrade(restored, folder, own_server):
+def test_upgrade(restored, own_server):
     history = os.environ["DAGSTER_POSTGRES_URL"]
     runs = rows(history, "SELECT run_id, status FROM runs ORDER BY 1")
     assert [status for _, status in runs] == ["SUCCESS", "SUCCESS"]
-    dagster(folder, "instance", "migrate")
+    said = command("migrate")
+    assert said.endswith("The history is as this version of Dagster wants it.\n")
     assert rows(history, "SELECT run_id, status FROM runs ORDER BY 1") == runs
     with new_history(own_server) as anew:  # the tables are those that this Dagster makes
         assert schema(history) == schema(anew)
@@ -116,3 +116,15 @@ def test_upgrade(restored, folder, own_server):
         states = {s.trip_file.partition_key: s.state for s in statuses(instance, TripSource(), postgres, [*OLD, NEW])}
         assert set(states.values()) == {"loaded"}
     assert one(history, "SELECT count(*) FROM runs") == 5
+
+
+def test_a_history_of_a_later_dagster(own_server, home, monkeypatch):
+    with new_history(own_server) as url:
+        monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
+        command("migrate")
+        with connect(url) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        assert command("migrate", fails=True) == (
+            f"taxi: The history was written by a later Dagster than {dg.__version__} (Can't locate revision identified "
+            f"by 'ffffffffffff'): go back to that version, or restore the backup from before it.\n"
+        )
