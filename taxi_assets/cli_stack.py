@@ -25,7 +25,7 @@ def init(output: Path | None, new_login: bool) -> None:
     Examples:
       taxi init
       taxi init --new-login
-      docker run --rm --user $(id -u) -v "$PWD:/work" IMAGE taxi init --output /work/.env
+      docker run --rm --user $(id -u) -v "$PWD:/here" IMAGE taxi init --output /here/.env
     """
     from taxi_assets.stack import make_env
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from taxi_assets.errors import TaxiError
+from taxi_assets.resources.secrets import write_whole
 from taxi_assets.resources.settings import PROJECT
 
 PASSWORDS = (
@@ -61,7 +62,7 @@ def make_env(file: Path, new_login: bool = False) -> tuple[list[str], str | None
         _put(lines, LOGIN_HASH, f"'{_hash(login)}'")
         made.append(LOGIN_HASH)
     if made:
-        _write(file, "\n".join(lines) + "\n")
+        write_whole(file, "\n".join(lines) + "\n")
     return made, login
 
 
@@ -151,21 +152,3 @@ def _weak_login(hashed: str) -> str | None:
     if any(bcrypt.checkpw(word.encode(), hashed.encode()) for word in GUESSED):
         return "is the hash of a password that is easy to guess"
     return None
-
-
-def _write(file: Path, text: str) -> None:
-    """Put the whole file there at once, for its owner alone."""
-    file = file.resolve()
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", delete=False) as new:
-            try:
-                new.write(text)
-                new.flush()
-                os.fsync(new.fileno())
-                Path(new.name).chmod(0o600)
-                Path(new.name).replace(file)
-            except BaseException:
-                Path(new.name).unlink()
-                raise
-    except OSError as error:
-        raise TaxiError(f"{file} cannot be written ({error.strerror}): name another file with --output.") from None

@@ -116,11 +116,22 @@ def append(line: str, file: Path) -> bool:
     for old in reversed(same):
         rows[old.first : old.end] = []
     rows.insert(same[0].first if same else len(rows), f"{line}\n")
+    write_whole(file, "".join(rows))
+    return bool(same)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Put a file there at once, for its owner alone: whoever reads it meanwhile has the old one or the new one.
+
+    Raises:
+        TaxiError: it cannot be written.
+    """
+    file = file.resolve()
     try:
         mode = file.stat().st_mode & 0o700 if file.exists() else 0o600
         with tempfile.NamedTemporaryFile("w", dir=file.parent, encoding="utf-8", newline="", delete=False) as new:
             try:
-                new.writelines(rows)
+                new.write(text)
                 new.flush()
                 os.fsync(new.fileno())
                 Path(new.name).chmod(mode)
@@ -130,7 +141,6 @@ def append(line: str, file: Path) -> bool:
                 raise
     except OSError as error:
         raise TaxiError(f"{file} cannot be written ({error.strerror}): name another file with --output.") from None
-    return bool(same)
 
 
 @dataclass
