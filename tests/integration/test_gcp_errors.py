@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dagster as dg
@@ -247,3 +248,13 @@ def test_no_secret_is_ever_shown(instance, cloud, home, files, log_in, private_k
     lines = [line for line in private_key.splitlines() if len(line) > 20 and "PRIVATE" not in line]
     for secret in ("t0ken-of-the-test", "PRIVATE KEY", *lines):
         assert secret not in everything
+
+
+def test_an_unreachable_google_is_given_up(google, monkeypatch):
+    """After a minute, here a second; Google's own client would go on for ten."""
+    monkeypatch.setattr("taxi_assets.resources.bigquery.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(TransientError, match=r"^Google cannot be reached \(ConnectionError\): check the network"):
+        google[1].tables()
+    assert time.monotonic() - began < 30
