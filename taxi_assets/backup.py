@@ -95,7 +95,7 @@ def back_up(folder: Path | None, progress: Progress) -> tuple[Path, Backup]:
             # The history first: a month that loads meanwhile is then at worst in the trips and not in the history,
             # where loading it again inserts nothing. The other way round the history would tell of rows that the trips
             # do not have.
-            with _instance(history) as instance:
+            with dagster_instance() as instance:
                 instance.get_runs_count()  # it makes its tables where they are not there yet
             parts = {database.name: _dump(database, begun, progress) for database in (history, trips)}
             backup = Backup(taxi_assets=version("taxi-assets"), dagster=dg.__version__, time=now, **parts)
@@ -127,14 +127,14 @@ def put_back(folder: Path, replace: bool, progress: Progress) -> Backup:
     trips, history = _databases()
     for database in (trips, history):
         _refuse_older_server(database, _part(backup, database))
-    _refuse_runs_at_work(history)
+    _refuse_runs_at_work()
     for database in () if replace else (trips, history):
         _refuse_rows(database)
     # The trips first: what breaks off between the two leaves months in the trips that the history does not know, where
     # loading them again inserts nothing. A history without its trips would keep the sensor from loading them.
     _restore(trips, folder, _part(backup, trips), progress)
     try:
-        _refuse_runs_at_work(history)  # one may have begun meanwhile
+        _refuse_runs_at_work()  # one may have begun meanwhile
         _restore(history, folder, _part(backup, history), progress)
     except TaxiError as error:
         text = str(error)
@@ -148,11 +148,6 @@ def _databases() -> tuple[Database, Database]:
     """The trips and the history."""
     trips = Database("trips", "TAXI_POSTGRES_URL", Postgres())
     return trips, Database("history", "DAGSTER_POSTGRES_URL", Postgres(url=storage_url()))
-
-
-def _instance(history: Database) -> dg.DagsterInstance:
-    with history.connect():  # says what is wrong better than Dagster would
-        return dagster_instance()
 
 
 def _part(backup: Backup, database: Database) -> Part:
@@ -322,8 +317,8 @@ def _refuse_older_server(database: Database, part: Part) -> None:
             )
 
 
-def _refuse_runs_at_work(history: Database) -> None:
-    with _instance(history) as instance:
+def _refuse_runs_at_work() -> None:
+    with dagster_instance() as instance:
         runs = at_work(instance)
     if runs:
         raise TaxiError(

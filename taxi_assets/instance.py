@@ -24,8 +24,9 @@ from sqlalchemy import create_engine
 
 from taxi_assets.errors import TaxiError
 from taxi_assets.history import LOST, held, is_alive, run_lock
+from taxi_assets.resources.dumps import Database
 from taxi_assets.resources.embedded import embedded_postgres
-from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE
+from taxi_assets.resources.postgres import DAGSTER_DATABASE, TRIPS_DATABASE, Postgres
 from taxi_assets.resources.settings import PROJECT, setting, taxi_home
 
 if TYPE_CHECKING:
@@ -40,7 +41,14 @@ STOPPING = "telling it to shut down"  # in what a code server answers that was t
 
 
 def dagster_instance() -> dg.DagsterInstance:
-    """The instance that `dagster` uses when it is called in the project's folder."""
+    """The instance that `dagster` uses when it is called in the project's folder.
+
+    Raises:
+        TaxiError: the server of `DAGSTER_POSTGRES_URL` cannot be used, and why.
+    """
+    if url := setting("DAGSTER_POSTGRES_URL"):
+        with Database("history", "DAGSTER_POSTGRES_URL", Postgres(url=url)).connect():
+            pass  # says at once, and in a sentence, what Dagster says after ten seconds and by a traceback
     return dg.DagsterInstance.from_config(str(PROJECT))
 
 

@@ -246,3 +246,16 @@ def test_the_folder_is_left_clean(call, folder):
     assert {path.name for path in folder.iterdir()} == {
         "dagster.yaml", "workspace.yaml", "pyproject.toml", "taxi_assets",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("migrate",), ("backfill", "--from", "2020-04", "--to", "2020-04")])
+def test_a_history_that_cannot_be_reached(call, password_server, arguments):
+    done = call(
+        "taxi", *arguments, TAXI_POSTGRES_URL=password_server.make_database(),
+        DAGSTER_POSTGRES_URL="postgresql://taxi:s3cr3t@127.0.0.1:1/dagster",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        "taxi: Postgres cannot be reached (Connection refused): start the server, or check host and port in "
+        "DAGSTER_POSTGRES_URL.\n"
+    )
