@@ -24,6 +24,8 @@ RUN /opt/venv/bin/pip install --quiet --no-deps --no-build-isolation --no-cache-
     && /opt/venv/bin/python -m compileall -q taxi_assets
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 \
     DAGSTER_HOME=/opt/taxi TAXI_HOME=/var/lib/taxi
+# The daemon waits with its backfills while the code location is away; else it takes the assets for gone and ends them.
+ENV DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR=1
 USER 10001
 VOLUME /var/lib/taxi
 EXPOSE 4000

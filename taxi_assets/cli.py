@@ -273,8 +273,9 @@ def backfill(
             title = f"taxi backfill {first} to {last}"
             number = submit_backfill(instance, keys, TARGETS[target].job.name, tags, title)
             base = (setting("TAXI_URL") or "http://127.0.0.1:3000").rstrip("/")
+            usual = "" if setting("TAXI_URL") else ", where `taxi dev` has its usual port"
             console.print(
-                f"The daemon has backfill {number}: {base}/runs/b/{number} shows it, where the UI has its usual port.",
+                f"The daemon has backfill {number}: {base}/runs/b/{number} shows it{usual}.",
                 soft_wrap=True, highlight=False,
             )  # fmt: skip
             return
@@ -331,7 +332,11 @@ def dev(host: str, port: int) -> None:
     dagster_home = taxi_home() / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True)
     shutil.copy(PROJECT / "dagster.yaml", dagster_home)
-    environment = os.environ | {"DAGSTER_HOME": str(dagster_home), "TAXI_HOME": str(taxi_home())}
+    environment = os.environ | {
+        "DAGSTER_HOME": str(dagster_home), "TAXI_HOME": str(taxi_home()),
+        # A backfill waits while the code location is away; else the daemon takes the assets for gone and ends it.
+        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
+    }  # fmt: skip
     source = setting("TAXI_SOURCE")
     if source and Path(source).is_dir():
         environment["TAXI_SOURCE"] = str(Path(source).resolve())  # it may be relative to where we are now

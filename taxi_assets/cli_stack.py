@@ -37,8 +37,8 @@ def init(output: Path | None, new_login: bool) -> None:
     click.echo(f"{file} has new values for {', '.join(made)}.")
     if login:
         click.echo(
-            f"\nThe login of the stack, which is shown this once:\n  user      taxi\n  password  {login}\n\n"
-            f"Next: docker compose up --detach --wait, then http://127.0.0.1:8080"
+            f"\nThe login of the stack, which is shown this once:\n  user      {login.user}\n"
+            f"  password  {login.password}\n\nNext: docker compose up --detach --wait, then {login.url}"
         )
 
 

@@ -12,6 +12,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from taxi_assets.errors import TaxiError
@@ -32,7 +33,16 @@ FEWEST_ROUNDS = 10
 LEAST_BYTES_FREE = 1 << 30
 
 
-def make_env(file: Path, new_login: bool = False) -> tuple[list[str], str | None]:
+@dataclass(frozen=True)
+class Login:
+    """What lets people in, and where: the password is kept nowhere, only its hash is."""
+
+    user: str
+    password: str
+    url: str
+
+
+def make_env(file: Path, new_login: bool = False) -> tuple[list[str], Login | None]:
     """Write a .env with strong passwords, or add to one that is there what it lacks; nothing that is set changes.
 
     Args:
@@ -40,14 +50,14 @@ def make_env(file: Path, new_login: bool = False) -> tuple[list[str], str | None
         new_login: make another password for the login, which is the one thing that may be lost.
 
     Returns:
-        The names of what was made, and the new password of the login, which is kept nowhere: only its hash is.
+        The names of what was made, and the login where that was.
 
     Raises:
         TaxiError: the file cannot be read or written.
     """
     try:
         there = file.exists()
-        lines = (file if there else PROJECT / ".env.example").read_text().splitlines()
+        lines = (file if there else PROJECT / ".env.example").read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise TaxiError(f"{file} cannot be read ({error}): name another file with --output.") from None
     made: list[str] = []
@@ -57,9 +67,10 @@ def make_env(file: Path, new_login: bool = False) -> tuple[list[str], str | None
             made.append(name)
     login = None
     if new_login or not _value(lines, LOGIN_HASH):
-        login = _password()
+        host, port = _value(lines, "TAXI_BIND") or "127.0.0.1", _value(lines, "TAXI_PORT") or "8080"
+        login = Login(_value(lines, "TAXI_LOGIN_USER") or "taxi", _password(), f"http://{host}:{port}")
         # In quotes: the dollars of a hash are no variables.
-        _put(lines, LOGIN_HASH, f"'{_hash(login)}'")
+        _put(lines, LOGIN_HASH, f"'{_hash(login.password)}'")
         made.append(LOGIN_HASH)
     if made:
         write_whole(file, "\n".join(lines) + "\n")
@@ -86,7 +97,7 @@ def problems(environment: Mapping[str, str], home: Path, managed: bool = False) 
         elif value in seen:
             yield f"{name} is the same as {seen[value]}: empty one of them in .env, and `taxi init` makes another."
         seen.setdefault(value, name)
-    if problem := _weak_login(environment.get(LOGIN_HASH, "")):
+    if problem := _weak_login(environment.get(LOGIN_HASH, ""), environment.get("TAXI_LOGIN_USER", "")):
         yield f"{LOGIN_HASH} {problem}: `taxi init --new-login` makes another."
     try:
         with tempfile.TemporaryFile(dir=home):
@@ -102,7 +113,7 @@ def problems(environment: Mapping[str, str], home: Path, managed: bool = False) 
 def _value(lines: list[str], name: str) -> str:
     """The last value of a variable, as everybody reads a .env; empty where it has none."""
     found = [match[1] for line in lines if (match := re.fullmatch(rf"\s*(?:export\s+)?{name}\s*=\s*(.*?)\s*", line))]
-    return found[-1].strip("'\"") if found else ""
+    return found[-1].strip("'\"") if found and not found[-1].startswith("#") else ""
 
 
 def _put(lines: list[str], name: str, value: str) -> None:
@@ -139,7 +150,7 @@ def _weakness(password: str) -> str | None:
     return None
 
 
-def _weak_login(hashed: str) -> str | None:
+def _weak_login(hashed: str, user: str) -> str | None:
     import bcrypt
 
     if not hashed:
@@ -149,6 +160,6 @@ def _weak_login(hashed: str) -> str | None:
         return "is no hash of bcrypt, such as '$2b$12$...' in single quotes"
     if int(found[1]) < FEWEST_ROUNDS:
         return f"is hashed with {int(found[1])} rounds, which is quick to try out"
-    if any(bcrypt.checkpw(word.encode(), hashed.encode()) for word in GUESSED):
+    if any(bcrypt.checkpw(word.encode(), hashed.encode()) for word in (*GUESSED, "", user)):
         return "is the hash of a password that is easy to guess"
     return None

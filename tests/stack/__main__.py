@@ -46,7 +46,9 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.env = folder / ".env"
-        _, self.login = make_env(self.env)
+        _, login = make_env(self.env)
+        assert login
+        self.login = login.password
         with self.env.open("a") as env:
             env.write(
                 f"TAXI_IMAGE={IMAGE}\nTAXI_PORT={PORT}\nPGADMIN_PORT={PGADMIN_PORT}\nTAXI_SOURCE=sample\n"
@@ -197,6 +199,7 @@ def _show_databases(stack: Stack) -> None:
 def _load_under_kills(stack: Stack) -> None:
     with _step("each container is killed while a backfill runs"):
         stack.taxi("backfill", *MONTHS, "--submit")
+        _wait("runs are at work", 120, lambda: len(_runs(stack, "STARTED")) > 0)
         for service in KILLED:
             time.sleep(KILL_SECONDS)
             stack.kill(service)
@@ -208,13 +211,18 @@ def _load_under_kills(stack: Stack) -> None:
 
 def _deploy(stack: Stack) -> None:
     with _step("the code location is replaced while runs are at work, and none fails"):
-        failed = _runs(stack, "FAILURE")
+        failed = _runs(stack, "FAILURE", "CANCELED")
+        done = _runs(stack, "SUCCESS")
         stack.taxi("backfill", *MONTHS, "--all", "--submit")
         _wait("runs are at work", 120, lambda: len(_runs(stack, "STARTED")) > 0)
         stack.compose("up", "--detach", "--wait", "--force-recreate", "--no-deps", "code")
+        _wait("runs are in the queue", 120, lambda: len(_runs(stack, "QUEUED")) > 0)
+        stack.compose("stop", "code")
+        time.sleep(40)  # in which the daemon looks at the backfill
+        stack.compose("start", "code")
         _wait("all is loaded again", LONGEST, lambda: not _runs(stack, "QUEUED", "STARTING", "STARTED", "NOT_STARTED"))
-        assert _runs(stack, "FAILURE") == failed, "runs failed"
-        assert _loaded(stack) == PARTITIONS
+        assert _runs(stack, "FAILURE", "CANCELED") == failed, "runs failed"
+        assert len(_runs(stack, "SUCCESS") - done) == PARTITIONS, "not every partition was loaded again"
 
 
 def _compare(stack: Stack, folder: Path) -> None:

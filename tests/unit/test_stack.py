@@ -31,9 +31,10 @@ def test_made_of_the_example(env):
     made, login = make_env(env)
     assert made == [*PASSWORDS, LOGIN_HASH]
     values = dotenv_values(env, interpolate=False)
-    assert len({values[name] for name in PASSWORDS} | {login}) == len(PASSWORDS) + 1
-    assert bcrypt.checkpw(login.encode(), values[LOGIN_HASH].encode())
-    assert login not in env.read_text()
+    assert len({values[name] for name in PASSWORDS} | {login.password}) == len(PASSWORDS) + 1
+    assert bcrypt.checkpw(login.password.encode(), values[LOGIN_HASH].encode())
+    assert login.password not in env.read_text()
+    assert (login.user, login.url) == ("taxi", "http://127.0.0.1:8080")
     assert env.stat().st_mode & 0o777 == 0o600
     example = (PROJECT / ".env.example").read_text().splitlines()
     written = env.read_text().splitlines()
@@ -43,7 +44,7 @@ def test_made_of_the_example(env):
 
 def test_two_are_never_the_same(tmp_path):
     first, second = (make_env(tmp_path / name)[1] for name in "ab")
-    assert first != second
+    assert first.password != second.password
     one, other = (dotenv_values(tmp_path / name, interpolate=False) for name in "ab")
     assert not {one[name] for name in PASSWORDS} & {other[name] for name in PASSWORDS}
 
@@ -62,13 +63,23 @@ def test_what_is_there_stays(env):
     assert env.read_text() == before
 
 
+def test_what_is_there_in_other_forms(env):
+    env.write_bytes(
+        b"\xef\xbb\xbfDAGSTER_PASSWORD=kept\r\nPGADMIN_PASSWORD=  # to do\r\nTAXI_LOGIN_USER=ann\r\nTAXI_PORT=9999\r\n"
+    )
+    made, login = make_env(env)
+    assert "DAGSTER_PASSWORD" not in made and "PGADMIN_PASSWORD" in made
+    assert (login.user, login.url) == ("ann", "http://127.0.0.1:9999")
+    assert env.read_text().count("DAGSTER_PASSWORD=") == 1
+
+
 def test_a_new_login(env):
     _, lost = make_env(env)
     before = dotenv_values(env, interpolate=False)
     made, login = make_env(env, new_login=True)
     after = dotenv_values(env, interpolate=False)
     assert made == [LOGIN_HASH] and login != lost
-    assert bcrypt.checkpw(login.encode(), after[LOGIN_HASH].encode())
+    assert bcrypt.checkpw(login.password.encode(), after[LOGIN_HASH].encode())
     assert {name for name in before if before[name] != after[name]} == {LOGIN_HASH}
 
 
@@ -137,11 +148,13 @@ def test_the_same_password_twice(tmp_path):
         (lambda: "plain text", "is no hash of bcrypt"),
         (lambda: "$2b$12$", "is no hash of bcrypt"),  # what is left where the dollars were taken for variables
         (lambda: hashed("nobody guesses this", 5), "is hashed with 5 rounds"),
+        (lambda: hashed(""), "is the hash of a password that is easy to guess"),
+        (lambda: hashed("somebody"), "is the hash of a password that is easy to guess"),
         (lambda: hashed("admin"), "is the hash of a password that is easy to guess"),
     ],
 )
 def test_weak_logins(make, said, tmp_path):
-    [problem] = problems({**STRONG, LOGIN_HASH: make()}, tmp_path)
+    [problem] = problems({**STRONG, LOGIN_HASH: make(), "TAXI_LOGIN_USER": "somebody"}, tmp_path)
     assert problem.startswith(f"TAXI_LOGIN_HASH {said}") and problem.endswith(
         ": `taxi init --new-login` makes another."
     )
