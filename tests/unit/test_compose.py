@@ -115,7 +115,8 @@ def test_missing_passwords_reach_the_preflight(tmp_path):
     """It says in a sentence what is missing, and everything else waits for it."""
     (tmp_path / ".env").touch()
     services = config(tmp_path / ".env")["services"]
-    assert services["preflight"]["environment"] == dict.fromkeys((*PASSWORDS, LOGIN_HASH), "")
+    given = services["preflight"]["environment"]
+    assert given == dict.fromkeys((*PASSWORDS, LOGIN_HASH), "") | {"TAXI_LOGIN_USER": "taxi"}
 
 
 def test_a_wrong_key_is_refused(env, tmp_path):
