@@ -117,9 +117,7 @@ def _value(lines: list[str], name: str) -> str:
 
 
 def _put(lines: list[str], name: str, value: str) -> None:
-    places = [
-        place for place, line in enumerate(lines) if re.match(rf"\s*(?:export\s+)?{name}\s*=", line)
-    ]  # fmt: skip
+    places = [place for place, line in enumerate(lines) if re.match(rf"\s*(?:export\s+)?{name}\s*=", line)]
     if places:
         lines[places[-1]] = f"{name}={value}"
     else:

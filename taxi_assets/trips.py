@@ -124,6 +124,10 @@ class TripFile:
         """The first day of the month."""
         return date.fromisoformat(f"{self.month}-01")
 
+    def has(self, day: date) -> bool:
+        """Whether a day lies in the month."""
+        return self.first_day <= day < next_month(self.first_day)
+
     @property
     def partition_key(self) -> str:
         """As Dagster writes it: the dimensions' values in the order of the dimensions' names."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -15,6 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from taxi_assets.resources import embedded
+from tests.ports import free_port
 
 
 class Server:
@@ -29,9 +29,7 @@ class Server:
         self.user = embedded._unprivileged_user() if os.geteuid() == 0 else None
         if self.user:
             os.chown(folder, self.user, -1)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     def start(self) -> None:
         if not (self.folder / "data").exists():

@@ -120,7 +120,7 @@ def bigquery_trips(
             source.raw_file(trip_file).purge()
         schema = column_schema(trip_file.color.table_columns, "bigquery")
         noted = source.noted(trip_file)
-        in_month = [(day, trips) for day, trips in merged.trips_per_day if f"{day:%Y-%m}" == trip_file.month]
+        in_month = [(day, trips) for day, trips in merged.trips_per_day if trip_file.has(day)]
         return dg.MaterializeResult(
             metadata={
                 **schema,
@@ -131,7 +131,7 @@ def bigquery_trips(
                 **_told(merged.cost),
                 **({"sha256": noted.sha256} if noted else {}),
                 OUTSIDE_DAYS: dg.MetadataValue.json(
-                    [str(day) for day, _ in merged.trips_per_day if f"{day:%Y-%m}" != trip_file.month]
+                    [str(day) for day, _ in merged.trips_per_day if not trip_file.has(day)]
                 ),
                 "trips_per_day": dg.MetadataValue.md(trips_per_day_chart(trip_file, in_month)),
                 "preview": preview(bigquery.preview(trip_file), schema),

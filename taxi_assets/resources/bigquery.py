@@ -159,7 +159,7 @@ class BigQuery(GoogleCloud):
             self._make_final_table(trip_file, run_id)
             days = self._run(statement("count_trips_per_day", **names), "days", trip_file, run_id)
             trips_per_day = [(row.day, row.trips) for row in days.result()]
-            outside = [day for day, _ in trips_per_day if not _in_month(day, trip_file)]
+            outside = [day for day, _ in trips_per_day if not trip_file.has(day)]
             sql = statement("merge_into_final_table", **names, merged_days=_days(trip_file, outside, "merged."))
             with self._alone(trip_file.color.table) as note:
                 job = self._write(note, sql, "merge", trip_file, run_id)
@@ -395,10 +395,6 @@ def _cost(job: bigquery.QueryJob) -> Cost:
 
 def _job_id(verb: str, trip_file: TripFile, run_id: str) -> str:
     return f"taxi_{verb}_{trip_file.staging_table}_{run_id[:8]}_{uuid.uuid4().hex[:12]}"
-
-
-def _in_month(day: date, trip_file: TripFile) -> bool:
-    return trip_file.first_day <= day < next_month(trip_file.first_day)
 
 
 def _days(trip_file: TripFile, outside: Sequence[date], table: str = "") -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from typing import IO, Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.ports import free_port
+
 TAXI = Path(sys.executable).with_name("taxi")
 START_SECONDS = 120
 PATIENCE_MS = 60_000  # for whatever the UI has to show; it waits no longer than it needs
@@ -28,9 +29,7 @@ NO_CHROMIUM = "there is no browser to look at the UI with: apt-get install chrom
 @contextlib.contextmanager
 def served(home: Path, environment: dict[str, str], output: IO[str] | None = None) -> Iterator[str]:
     """The address of a running `taxi dev`; when it is over, the embedded server of `home` has stopped, too."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [TAXI, "dev", "--port", str(port)], env=environment | {"TAXI_HOME": str(home)}, start_new_session=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.ports import free_port
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -25,7 +26,7 @@ class StorageEmulator:
     """One fake-gcs-server over a folder; what is in the folder outlives it."""
 
     def __init__(self, folder: Path, port: int = 0) -> None:
-        self.folder, self.port = folder, port or _free_port()
+        self.folder, self.port = folder, port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -86,10 +87,3 @@ def _binary() -> Path:
 def _die_with_parent() -> None:
     if sys.platform == "linux":  # elsewhere a killed test leaves it behind
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import socket
 import threading
 
 import dagster as dg
@@ -16,6 +15,7 @@ from taxi_assets.definitions import build_defs, defs
 from taxi_assets.resources.postgres import Postgres
 from taxi_assets.resources.settings_store import SettingsStore
 from tests.integration.conftest import KEY, run
+from tests.ports import free_port
 
 SECRET = "T0PS3CR3T"
 CAUSE = "green_tripdata_2020-04.csv.gz ends before its gzip trailer"
@@ -75,9 +75,7 @@ class Mails:
 @pytest.fixture
 def mails():
     handler = Mails()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        handler.port = probe.getsockname()[1]
+    handler.port = free_port()
     controller = Controller(handler, "127.0.0.1", handler.port, authenticator=handler, auth_require_tls=False)
     controller.start()
     yield handler

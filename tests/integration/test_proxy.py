@@ -3,7 +3,6 @@
 import base64
 import http.server
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import bcrypt
 import pytest
 
 from tests.conftest import PROJECT
+from tests.ports import free_port
 
 CADDY = Path(sys.executable).with_name("caddy")
 PASSWORD = "correct-horse-battery"
@@ -44,12 +44,6 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from taxi_assets.instance import TaxiRunLauncher, dagster_instance
 from taxi_assets.sample import write_sample
 from taxi_assets.trips import TripFile
 from tests.integration.conftest import KEY
+from tests.ports import free_port
 
 ROWS = 400_000  # some seconds of work
 DAGSTER = Path(sys.executable).with_name("dagster")
@@ -25,9 +26,7 @@ DAGSTER = Path(sys.executable).with_name("dagster")
 
 @pytest.fixture
 def code_server(instance):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [DAGSTER, "api", "grpc", "-m", "taxi_assets.definitions", "--host", "127.0.0.1", "--port", str(port)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ,
